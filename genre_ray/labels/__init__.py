@@ -1,0 +1,1 @@
+"""Genres as labels: their taxonomy, names, spaces and splits."""
