@@ -1,0 +1,1 @@
+"""How good predictions are: the official scores, ranking quality, baselines and confusions."""

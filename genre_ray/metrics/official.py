@@ -1,0 +1,224 @@
+"""The scores of the AcousticBrainz genre task, as its evaluator defines them.
+
+Precision, recall and F over recordings and over labels, each for all labels, genres and subgenres: 18 means,
+with their standard deviations. The means differ in what they are taken over, see `official_scores`. Nothing
+is rounded here; the official tool rounds to four digits before it averages and again after.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from genre_ray.labels.taxonomy import is_subgenre, parent
+from genre_ray.metrics.matrices import LabelMatrix, as_csr, check_labels, paired_csr
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over `count` values and their sample standard deviation (n - 1); None where undefined."""
+
+    mean: float | None
+    sd: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Precision, recall and F of one group of labels, averaged over recordings or over labels, in [0, 1]."""
+
+    precision: Cell
+    recall: Cell
+    f_score: Cell
+
+
+@dataclass(frozen=True)
+class OfficialScores:
+    """The 18 official scores: what they are averaged over, then which labels count."""
+
+    recording_all: Group
+    recording_genres: Group
+    recording_subgenres: Group
+    label_all: Group
+    label_genres: Group
+    label_subgenres: Group
+
+    def as_dict(self) -> dict[str, dict[str, dict[str, float | int | None]]]:
+        """Group → score → mean, sd and count, ready for JSON: undefined values are None."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """Each label's own scores; all arrays are (labels,).
+
+    Precision, recall and F are NaN for a label that does not occur in the truth, and 0 for one that does but
+    is never predicted.
+    """
+
+    labels: tuple[str, ...]
+    truth_count: Counts
+    predicted_count: Counts
+    precision: Floats
+    recall: Floats
+    f_score: Floats
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """One dict a label with the fields' names, ready for JSON: undefined values are None."""
+        scores = np.stack([self.precision, self.recall, self.f_score], axis=1)
+        return [
+            {
+                "label": label,
+                "truth_count": int(self.truth_count[i]),
+                "predicted_count": int(self.predicted_count[i]),
+                **{
+                    name: None if np.isnan(value) else float(value)
+                    for name, value in zip(("precision", "recall", "f_score"), scores[i], strict=True)
+                },
+            }
+            for i, label in enumerate(self.labels)
+        ]
+
+
+def official_scores(truth: LabelMatrix, predicted: LabelMatrix, labels: Sequence[str]) -> OfficialScores:
+    """Score predictions as the AcousticBrainz genre task does.
+
+    - Per recording, all labels: over the recordings with any true label. An empty prediction has no precision
+      (it is left out of that mean) and counts as recall 0 and F 0.
+    - Per recording, genres or subgenres: over the recordings whose truth has one, only labels of that kind
+      compared; without any predicted, precision is 0. A false subgenre costs nothing where the truth has
+      none.
+    - Per label: over the labels that occur in the truth; a label never predicted has precision, recall and
+      F 0. A label that occurs only in predictions is ignored here, but is a false positive in the scores
+      above.
+
+    A mean F is the mean of the Fs.
+
+    Args:
+        truth: true labels, (recordings, labels).
+        predicted: predicted labels, (recordings, labels).
+        labels: the columns' labels, a subgenre written `genre---subgenre`.
+
+    Raises:
+        InputError: the shapes do not agree, or a label is named twice.
+    """
+    true, given = paired_csr(truth, predicted, labels)
+    hits = true.multiply(given).tocsr()
+    subgenres = np.array([is_subgenre(label) for label in labels], dtype=bool)
+    kinds = {"all": np.ones_like(subgenres), "genres": ~subgenres, "subgenres": subgenres}
+    per_label = _label_scores(true, given, hits, labels)
+    groups = {}
+    for kind, members in kinds.items():
+        groups[f"recording_{kind}"] = _recording_group(true, given, hits, members, skip_empty=kind == "all")
+        scored = members & (per_label.truth_count > 0)
+        groups[f"label_{kind}"] = Group(
+            precision=_cell(per_label.precision[scored]),
+            recall=_cell(per_label.recall[scored]),
+            f_score=_cell(per_label.f_score[scored]),
+        )
+    return OfficialScores(**groups)
+
+
+def label_scores(truth: LabelMatrix, predicted: LabelMatrix, labels: Sequence[str]) -> LabelScores:
+    """Precision, recall and F of each label, with how often it is true and predicted.
+
+    Args:
+        truth: true labels, (recordings, labels).
+        predicted: predicted labels, (recordings, labels).
+        labels: the columns' labels.
+
+    Raises:
+        InputError: the shapes do not agree, or a label is named twice.
+    """
+    true, given = paired_csr(truth, predicted, labels)
+    return _label_scores(true, given, true.multiply(given).tocsr(), labels)
+
+
+def add_parents(predicted: LabelMatrix, labels: Sequence[str]) -> LabelMatrix:
+    """The predictions closed upwards: with a label, all labels above it that the columns have.
+
+    Args:
+        predicted: predicted labels, (recordings, labels).
+        labels: the columns' labels; ancestors that are not among them are ignored.
+
+    Returns:
+        Boolean, (recordings, labels): a CSR array for a sparse matrix, else a numpy array.
+
+    Raises:
+        InputError: the labels do not name each column once.
+    """
+    given = as_csr(predicted, "predicted")
+    check_labels(labels, given.shape[1])
+    column = {label: i for i, label in enumerate(labels)}
+    below, above = list(range(len(labels))), list(range(len(labels)))
+    for label, i in column.items():
+        ancestor = parent(label)
+        while ancestor is not None:
+            if ancestor in column:
+                below.append(i)
+                above.append(column[ancestor])
+            ancestor = parent(ancestor)
+    ones = np.ones(len(below), dtype=np.int64)
+    closure = sparse.csr_array((ones, (below, above)), shape=(len(labels), len(labels)))
+    closed = (given @ closure).astype(bool)
+    return closed if sparse.issparse(predicted) else closed.toarray()
+
+
+def _recording_group(
+    true: sparse.csr_array,
+    given: sparse.csr_array,
+    hits: sparse.csr_array,
+    members: NDArray[np.bool_],
+    *,
+    skip_empty: bool,
+) -> Group:
+    """The scores over recordings for the labels in `members`, (labels,).
+
+    With `skip_empty`, a recording without a predicted label has no precision; otherwise its precision is 0.
+    """
+    column = members.astype(np.int64)
+    n_true, n_given, n_hits = (matrix @ column for matrix in (true, given, hits))
+    scored = n_true > 0
+    n_true, n_given, n_hits = n_true[scored], n_given[scored], n_hits[scored]
+    precision = _ratio(n_hits, n_given)
+    return Group(
+        precision=_cell(precision[n_given > 0] if skip_empty else precision),
+        recall=_cell(_ratio(n_hits, n_true)),
+        f_score=_cell(_ratio(2 * n_hits, n_true + n_given)),
+    )
+
+
+def _label_scores(
+    true: sparse.csr_array, given: sparse.csr_array, hits: sparse.csr_array, labels: Sequence[str]
+) -> LabelScores:
+    n_true, n_given, n_hits = (
+        np.bincount(matrix.indices, minlength=len(labels)).astype(np.int64) for matrix in (true, given, hits)
+    )
+    absent = n_true == 0
+    return LabelScores(
+        labels=tuple(labels),
+        truth_count=n_true,
+        predicted_count=n_given,
+        precision=np.where(absent, np.nan, _ratio(n_hits, n_given)),
+        recall=np.where(absent, np.nan, _ratio(n_hits, n_true)),
+        f_score=np.where(absent, np.nan, _ratio(2 * n_hits, n_true + n_given)),
+    )
+
+
+def _ratio(part: Counts, whole: Counts) -> Floats:
+    """`part / whole`, 0 where the whole is 0."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+
+
+def _cell(values: Floats) -> Cell:
+    return Cell(
+        mean=float(values.mean()) if len(values) else None,
+        sd=float(values.std(ddof=1)) if len(values) > 1 else None,
+        count=len(values),
+    )
