@@ -1,0 +1,265 @@
+"""One Ray cluster and one object store for the whole test run, each started by the first test that needs it.
+
+Both are real and both are closed: the cluster asks for a token, the store for keys.
+Their addresses and secrets are settled when this file is imported, before any test module imports ray: Ray
+reads RAY_AUTH_MODE once for each process, and the cluster's workers keep the environment that it was started in.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BUCKET = "genre-ray"
+START_TIMEOUT_S = 120.0
+
+# Two busy cores make single examples slow, never wrong.
+hypothesis.settings.register_profile("genre_ray", deadline=None)
+hypothesis.settings.load_profile("genre_ray")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on 127.0.0.1 that nobody listens on now, all different."""
+    with ExitStack() as sockets:
+        held = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in held]
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A running head node: `address` for ray.init, `job_server` for `ray job submit`."""
+
+    address: str
+    job_server: str
+    token: str
+    start_s: float
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """A submitted job: `ray job submit`'s exit code, all that it printed, and the job's own exit code."""
+
+    code: int
+    log: str
+    submission_id: str
+    status: str
+    driver_exit_code: int | None
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running object store with one bucket, `s3://<bucket>`."""
+
+    endpoint: str
+    bucket: str
+
+
+# Short, because Ray puts sockets below it and a socket's path holds 107 bytes.
+_scratch = Path(tempfile.mkdtemp(prefix="gr-"))
+_token = secrets.token_hex(32)
+_gcs_port, _job_port, _client_port, _agent_port, _s3_port, *_weed_ports = free_ports(12)
+_cluster = RayCluster(f"127.0.0.1:{_gcs_port}", f"http://127.0.0.1:{_job_port}", _token, 0.0)
+
+
+def _session_environment() -> dict[str, str]:
+    token_path = _scratch / "token"
+    token_path.touch(mode=0o600)
+    token_path.write_text(_token)
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_path),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{_s3_port}",
+        "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
+        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",  # delta-rs refuses plain HTTP without it
+        "AWS_EC2_METADATA_DISABLED": "true",
+        # A developer's own profile must not reach a test, nor a test that profile.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        # A job's entrypoint says `python`: the one that runs the tests.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+    }
+
+
+for _name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+    os.environ.pop(_name, None)
+os.environ.update(_session_environment())
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_scratch, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever takes a server is marked so, whether its author thought of it or not."""
+    for item in items:
+        if {"ray_cluster", "s3_server"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)
+
+
+@contextmanager
+def _background(command: Sequence[str], log: Path, ready: Callable[[], bool], end: int) -> Iterator[float]:
+    """Run a server until the block ends, then signal `end`; gives the seconds until it was ready."""
+    started = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        while not ready():
+            if process.poll() is not None or time.monotonic() - started > START_TIMEOUT_S:
+                pytest.fail(
+                    f"{command[0]} is not ready after {time.monotonic() - started:.0f} s "
+                    f"(exit code {process.poll()}):\n{log.read_text(errors='replace')[-4000:]}"
+                )
+            time.sleep(0.2)
+        yield time.monotonic() - started
+    finally:
+        process.send_signal(end)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(url: str, **headers: str) -> bool:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[RayCluster]:
+    """The one Ray cluster of the test run; `ray.init()` and jobs that a test starts join it."""
+    command = [
+        # --block: stopping this process stops this cluster; `ray stop` would stop every one of the machine.
+        *(shutil.which("ray") or "ray", "start", "--head", "--block"),
+        *(f"--port={_gcs_port}", f"--ray-client-server-port={_client_port}"),
+        *("--dashboard-host=127.0.0.1", f"--dashboard-port={_job_port}"),
+        f"--dashboard-agent-listen-port={_agent_port}",
+        # Its own folder, or `auto` inside of a job finds another cluster of this machine.
+        f"--temp-dir={_scratch / 'ray'}",
+        *("--num-cpus=2", f"--object-store-memory={10**9}", "--disable-usage-stats"),
+    ]
+    bearer = {"Authorization": f"Bearer {_token}"}
+
+    def ready() -> bool:
+        return _answers(f"{_cluster.job_server}/api/version", **bearer)
+
+    with ExitStack() as stack:
+        start_s = stack.enter_context(_background(command, _scratch / "ray.log", ready, signal.SIGTERM))
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("RAY_ADDRESS", _cluster.address)
+        # `ray job submit` lets RAY_ADDRESS win over its own --address, and this one over both.
+        patch.setenv("RAY_API_SERVER_ADDRESS", _cluster.job_server)
+        yield RayCluster(_cluster.address, _cluster.job_server, _token, start_s)
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
+
+
+@pytest.fixture(scope="session")
+def submit_job(ray_cluster: RayCluster) -> Callable[..., JobResult]:
+    """`submit_job("python", "jobs/ingest.py", "--limit", "3")`: by `ray job submit`, until it has ended."""
+
+    def submit(
+        *entrypoint: str, working_dir: Path | None = REPOSITORY, timeout_s: float = 300.0
+    ) -> JobResult:
+        from ray.job_submission import JobSubmissionClient
+
+        submission_id = f"test-{uuid.uuid4().hex[:12]}"
+        packaged = [] if working_dir is None else ["--working-dir", str(working_dir)]
+        command = [
+            "ray",
+            "job",
+            "submit",
+            "--address",
+            ray_cluster.job_server,
+            "--submission-id",
+            submission_id,
+        ]
+        done = subprocess.run(
+            [*command, *packaged, "--", *entrypoint],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        info: Any = JobSubmissionClient(ray_cluster.job_server).get_job_info(submission_id)
+        return JobResult(done.returncode, done.stdout, submission_id, str(info.status), info.driver_exit_code)
+
+    return submit
+
+
+_S3_IDENTITY = """{"identities": [{"name": "tests", "credentials": [{"accessKey": "%s", "secretKey": "%s"}],
+"actions": ["Admin", "Read", "List", "Tagging", "Write"]}]}"""
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A SeaweedFS that boto3, pyarrow and delta-rs reach through the environment."""
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    identity = _scratch / "s3.json"
+    identity.touch(mode=0o600)
+    identity.write_text(_S3_IDENTITY % (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]))
+    data = _scratch / "s3"
+    data.mkdir()
+    roles = ("master", "volume", "filer")
+    command = [
+        *(shutil.which("weed") or "weed", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        # Unnamed, a gRPC port is the role's port + 10,000, which may be past the last one.
+        *(f"-{role}.port={port}" for role, port in zip(roles, _weed_ports, strict=False)),
+        *(f"-{role}.port.grpc={port}" for role, port in zip(roles, _weed_ports[3:], strict=False)),
+        *("-s3", f"-s3.port={_s3_port}", f"-s3.port.grpc={_weed_ports[6]}", f"-s3.config={identity}"),
+    ]
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+
+    def ready() -> bool:
+        # The gateway answers before a volume can take a write.
+        try:
+            client = boto3.client("s3")
+            client.create_bucket(Bucket=BUCKET)
+            client.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
+        except (BotoCoreError, ClientError):
+            return False
+        return True
+
+    # Its own way to stop takes 25 s, and nothing of its data is kept.
+    with _background(command, _scratch / "s3.log", ready, signal.SIGKILL):
+        yield S3Server(endpoint, BUCKET)
+
+
+@pytest.fixture
+def s3(s3_server: S3Server) -> str:
+    """An `s3://` URI that no other test writes below."""
+    return f"s3://{s3_server.bucket}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The shipped sample of real documents: `sample / "emotify" / ...`."""
+    return REPOSITORY / "tests" / "data"
