@@ -2,7 +2,7 @@
 
 Both are real and both are closed: the cluster asks for a token, the store for keys.
 Their addresses and secrets are settled when this file is imported, before any test module imports ray: Ray
-reads RAY_AUTH_MODE once for each process, and the cluster's workers keep the environment that it was started in.
+reads RAY_AUTH_MODE once for each process, and the cluster's workers keep the environment it was started in.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Guards cluster.yaml, offline: valid by Ray's own schema, as closed and as thrifty as its comments promise."""
+"""Guards cluster.yaml, offline: valid by Ray's own schema, and as closed and thrifty as its comments say."""
 
 import json
 from pathlib import Path

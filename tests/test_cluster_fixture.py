@@ -57,6 +57,22 @@ def test_a_failed_job_keeps_its_exit_code_in_its_info(submit_job):
     assert (done.code, done.driver_exit_code, done.status) == (1, 4, "FAILED")
 
 
+def test_workers_reach_the_object_store_that_starts_later(ray_cluster, s3):
+    import ray
+
+    @ray.remote
+    def write(uri):
+        import boto3
+
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=b"from a worker")
+        return key
+
+    ray.init(ignore_reinit_error=True)
+
+    assert ray.get(write.remote(f"{s3}/object")) == s3.removeprefix("s3://").split("/", 1)[1] + "/object"
+
+
 def test_code_of_the_test_process_joins_the_cluster(ray_cluster):
     import ray
 

@@ -42,6 +42,14 @@ def test_holds_all_that_a_job_needs(package, folder):
     assert needed <= _names(package)
 
 
+def test_a_job_imports_the_package_that_was_sent(submit_job):
+    done = submit_job("python", "-c", "import genre_ray; print(genre_ray.__file__)")
+
+    assert done.code == 0, done.log
+    assert "working_dir_files" in done.log
+    assert str(REPOSITORY / "genre_ray") not in done.log
+
+
 def test_leaves_out_set_up_history_and_outputs(package):
     tops = {name.split("/")[0] for name in _names(package)}
 
