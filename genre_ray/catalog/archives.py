@@ -1,0 +1,235 @@
+"""Archives of documents, walked forwards member by member; nothing is extracted to disk.
+
+Every member is one item, good or not; directories are none. The numbering of the items does not depend on
+which of them are wanted, so that several workers can each take a range of one archive. An archive that ends
+early or is damaged gives one last item that says so, after all that came before it.
+"""
+
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+
+from genre_ray.catalog.compression import DAMAGE, decompressed
+from genre_ray.catalog.names import identify, printable
+from genre_ray.catalog.rejection import Reason, Rejection
+from genre_ray.errors import StorageError
+from genre_ray.storage.objects import open_stream
+
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst")
+DOCUMENT_SUFFIX = ".json"
+MAX_DOCUMENT_BYTES = 8 * 2**20
+_SMALLEST_READ_LIMIT = 2**20
+# ValueError to RecursionError: what tarfile lets through for headers made to hurt it.
+_DAMAGE = (*DAMAGE, tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class RawDocument:
+    """A document's bytes, or why there are none; `uri` is `<archive>#<member>` for a member of an archive."""
+
+    name: str
+    uri: str
+    payload: bytes | Rejection
+
+
+def is_archive(name: str) -> bool:
+    """Whether `name` is an archive's, by its suffix."""
+    return name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def is_document(name: str) -> bool:
+    """Whether `name` is a document's, by its suffix."""
+    return name.lower().endswith(DOCUMENT_SUFFIX)
+
+
+def read_file(uri: str, max_document_bytes: int = MAX_DOCUMENT_BYTES) -> RawDocument:
+    """The document in a file of its own; never more than one byte over the limit is read."""
+    name = uri.rpartition("/")[2]
+    payload: bytes | Rejection
+    try:
+        with open_stream(uri) as stream:
+            payload = stream.read(max_document_bytes + 1)
+    except (StorageError, OSError) as error:
+        payload = Rejection(Reason.UNREADABLE, f"expected a readable file: {error}", identify(name)[0])
+    else:
+        if len(payload) > max_document_bytes:
+            payload = _too_large(name, f"more than {max_document_bytes}", max_document_bytes)
+    return RawDocument(printable(name), printable(uri), payload)
+
+
+def read_archive(
+    stream: BinaryIO,
+    uri: str,
+    *,
+    max_document_bytes: int = MAX_DOCUMENT_BYTES,
+    wanted: Callable[[int], bool] = lambda position: True,
+) -> Iterator[RawDocument | None]:
+    """Walk the members of the archive in `stream`, whose compression the suffix of `uri` tells.
+
+    Yields one item for each member that is not a directory, in order: None where `wanted(position)` is false,
+    with positions counted from 0. The last item is about the archive itself (`archive_truncated`,
+    `archive_unreadable`) where it ends early or is damaged, and is subject to `wanted` as well.
+
+    Raises:
+        StorageError: `stream` itself failed, which says nothing about the archive.
+    """
+    source = _Forward(stream, uri, read_limit=max(max_document_bytes, _SMALLEST_READ_LIMIT))
+    position = 0
+    try:
+        for member in _members(source):
+            item = None
+            if wanted(position):
+                payload = _refusal(member, max_document_bytes) or source.content(member)
+                item = RawDocument(printable(member.name), printable(f"{uri}#{member.name}"), payload)
+            if _has_content(member):
+                # Whether a member is whole must not depend on who wants it, nor on its being refused.
+                source.seek(member.offset_data + member.size)
+            yield item
+            position += 1
+        source.expect_zeros()
+    except _DAMAGE as error:
+        if wanted(position):
+            yield RawDocument(printable(uri.rpartition("/")[2]), printable(uri), source.verdict(error))
+        else:
+            yield None
+
+
+def _members(source: "_Forward") -> Iterator[tarfile.TarInfo]:
+    """The members of a tar that are not directories; raises for a missing end mark, as tarfile does not."""
+    ends: list[tarfile.HeaderError] = []
+
+    class Header(tarfile.TarInfo):
+        """A header that remembers why there was none."""
+
+        @classmethod
+        def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
+            try:
+                return super().fromtarfile(archive)
+            except tarfile.HeaderError as error:
+                ends.append(error)
+                raise
+
+    archive = tarfile.TarFile(fileobj=source, tarinfo=Header, errors="surrogateescape")  # type: ignore[arg-type]
+    while member := archive.next():
+        # It would keep every header of a million, only for looking members up by name.
+        archive.members.clear()  # type: ignore[attr-defined]
+        if not member.isdir():
+            yield member
+    if not isinstance(ends[0], tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+        raise ends[0]
+
+
+def _has_content(member: tarfile.TarInfo) -> bool:
+    """Whether `size` bytes of content follow the header; a link has none and a sparse file fewer."""
+    return member.isreg() and not member.issparse()
+
+
+def _refusal(member: tarfile.TarInfo, max_document_bytes: int) -> Rejection | None:
+    name = member.name
+    path = PurePosixPath(name.replace("\\", "/"))
+    recording_id = identify(name)[0] if is_document(name) else None
+    if not _has_content(member):
+        detail = f"expected a regular file, found tar member type {member.type!r}: {name}"
+        return Rejection(Reason.UNSAFE_MEMBER, detail, recording_id)
+    if path.is_absolute() or ".." in path.parts:
+        detail = f"expected a name inside the archive, found {name}"
+        return Rejection(Reason.UNSAFE_MEMBER, detail, recording_id)
+    if not is_document(name):
+        return Rejection(Reason.NOT_A_DOCUMENT, f"expected a {DOCUMENT_SUFFIX} file, found {name}")
+    if member.size > max_document_bytes:
+        return _too_large(name, str(member.size), max_document_bytes)
+    return None
+
+
+def _too_large(name: str, size: str, limit: int) -> Rejection:
+    return Rejection(Reason.TOO_LARGE, f"expected at most {limit} bytes, found {size}", identify(name)[0])
+
+
+class _Storage:
+    """The bytes as stored; its failures are kept apart from those of what is stored."""
+
+    def __init__(self, stream: BinaryIO, uri: str) -> None:
+        self.stream = stream
+        self.uri = uri
+        self.is_empty = True
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            data = self.stream.read(size)
+        except OSError as error:
+            raise StorageError(f"{self.uri}: expected to read on, found: {error}. Try again.") from error
+        self.is_empty = self.is_empty and not data
+        return data
+
+
+class _Forward:
+    """The decompressed content as tarfile wants it, `read`, `tell` and `seek`, but forwards only.
+
+    A single read is limited: a header may claim any length for its own extensions.
+    """
+
+    def __init__(self, stream: BinaryIO, uri: str, read_limit: int) -> None:
+        self.stored = _Storage(stream, uri)
+        self.chunks = decompressed(self.stored, uri)
+        self.read_limit = read_limit
+        self.position = 0
+        self.at_end = False
+        self._pending = memoryview(b"")
+
+    def tell(self) -> int:
+        """Bytes passed so far."""
+        return self.position
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes, or fewer at the end of the content."""
+        if size > self.read_limit:
+            raise tarfile.ReadError(f"a header asks for {size} bytes at once")
+        parts = []
+        while size > 0 and (part := self._take(size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def seek(self, position: int) -> None:
+        """Pass over everything before `position`."""
+        if position < self.position:
+            raise tarfile.ReadError("a header points backwards")
+        while self.position < position:
+            if not self._take(position - self.position):
+                raise EOFError(f"expected {position} bytes, found {self.position}")
+
+    def content(self, member: tarfile.TarInfo) -> bytes:
+        """The bytes of a regular member."""
+        self.seek(member.offset_data)
+        content = self.read(member.size)
+        if len(content) < member.size:
+            raise EOFError(f"expected {member.size} bytes of {member.name}, found {len(content)}")
+        return content
+
+    def expect_zeros(self) -> None:
+        """Read to the end, which verifies the checksums; only padding may follow the end mark."""
+        while part := self._take(sys.maxsize):
+            if bytes(part).strip(b"\0"):
+                raise tarfile.ReadError("there is more after the archive's end mark")
+
+    def verdict(self, error: Exception) -> Rejection:
+        """What `error` says about the archive: ended early, or no archive, or damaged."""
+        at = f"after {self.position} bytes of content"
+        # Less than one header proves nothing to have been an archive, unless its compression breaks off.
+        begun = self.position >= tarfile.BLOCKSIZE or isinstance(error, EOFError)
+        if begun and not self.stored.is_empty and (self.at_end or isinstance(error, EOFError)):
+            return Rejection(Reason.ARCHIVE_TRUNCATED, f"expected the archive's end mark, found its end {at}")
+        found = "an empty file" if self.stored.is_empty else f"{type(error).__name__}: {error}"
+        return Rejection(Reason.ARCHIVE_UNREADABLE, f"expected a tar archive, found {at}: {found}")
+
+    def _take(self, size: int) -> memoryview:
+        """At least one and at most `size` bytes; none at the end."""
+        if not self._pending:
+            self._pending = memoryview(next(self.chunks, b""))
+            self.at_end = not self._pending
+        part, self._pending = self._pending[:size], self._pending[size:]
+        self.position += len(part)
+        return part

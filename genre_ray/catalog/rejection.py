@@ -1,0 +1,66 @@
+"""Why an item of a catalog did not become a row: a stable code and a sentence, never an exception."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from genre_ray.catalog.names import printable
+
+DETAIL_CHARACTERS = 300
+
+
+class Reason(StrEnum):
+    """A stable code, stored in rejected tables, with its `meaning` for reports.
+
+    Codes are never renamed or reused. The first group is about a document, the second about where it came
+    from.
+    """
+
+    meaning: str
+
+    def __new__(cls, code: str, meaning: str) -> "Reason":
+        """A member, written as its code and its meaning."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    EMPTY = "empty", "the document has no content"
+    NOT_UTF8 = "not_utf8", "the document is not UTF-8 text"
+    NOT_JSON = "not_json", "the document is not JSON"
+    NOT_AN_OBJECT = "not_an_object", "the document is JSON, but not an object"
+    TOO_DEEP = "too_deep", "the document is nested too deeply"
+    TOO_LARGE = "too_large", "the document is larger than the limit"
+    NO_LOWLEVEL = "no_lowlevel", "the document has no low-level descriptors"
+    UNKNOWN_VERSION = "unknown_version", "neither the stated version nor the fields fit a known extractor"
+    MISSING_VALUE = "missing_value", "a value that the document's version supplies is absent or null"
+    WRONG_TYPE = "wrong_type", "a value is not of the type its column needs"
+    WRONG_SHAPE = "wrong_shape", "a value is a number where a list belongs, or a list of another length"
+    NOT_FINITE = "not_finite", "a value is NaN, infinite or too large for a 32-bit float"
+    UNKNOWN_KEY = "unknown_key", "a musical key or scale is not among the known ones"
+
+    NOT_A_DOCUMENT = "not_a_document", "a member of an archive is not a .json file"
+    UNSAFE_MEMBER = "unsafe_member", "a member is a link or a device, or its name leaves the archive"
+    ARCHIVE_TRUNCATED = "archive_truncated", "the archive ends early; what came before is kept"
+    ARCHIVE_UNREADABLE = "archive_unreadable", "the archive is none, or damaged from here on"
+    UNREADABLE = "unreadable", "the file is gone or its storage refuses it"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An item that did not become a row.
+
+    `detail` says what was expected and what was found; it is made valid UTF-8 on one line of at most
+    `DETAIL_CHARACTERS` characters. `recording_id` is None where it is not known.
+    """
+
+    reason: Reason
+    detail: str
+    recording_id: str | None = None
+
+    def __post_init__(self) -> None:
+        detail = printable(self.detail[:DETAIL_CHARACTERS])
+        if len(detail) > DETAIL_CHARACTERS or len(self.detail) > DETAIL_CHARACTERS:
+            detail = detail[: DETAIL_CHARACTERS - 1] + "…"
+        object.__setattr__(self, "detail", detail)
+        if self.recording_id is not None:
+            object.__setattr__(self, "recording_id", printable(self.recording_id))
