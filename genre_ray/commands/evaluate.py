@@ -1,0 +1,131 @@
+"""Evaluate predictions or runs against the truth: `report.json` and `report.html` in the output folder."""
+
+import json
+import logging
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from genre_ray import __version__
+from genre_ray.config import JobConfiguration, Settings
+from genre_ray.reports.evaluation import evaluate
+from genre_ray.reports.html import render
+from genre_ray.reports.result import EvaluationResult
+from genre_ray.reports.inputs import (
+    predictions_of_run,
+    predictions_of_table,
+    truth_of_examples,
+    truth_of_file,
+)
+from genre_ray.storage import objects
+
+logger = logging.getLogger(__name__)
+
+PartName = Literal["train", "validation", "test"]
+
+
+class Evaluation(Settings):
+    """One evaluation: what is evaluated, and against what."""
+
+    name: str = Field("evaluation", min_length=1, description="what the report calls it")
+    predictions: str | None = Field(None, description="URI of a predictions table")
+    run: str | None = Field(None, description="URI of a run TSV, instead of predictions")
+    ground_truth: str | None = Field(None, description="URI of a ground truth TSV, taken whole")
+    examples: str | None = Field(None, description="URI of a bundle, whose examples are the truth")
+    part: PartName = Field("test", description="part of the examples to evaluate")
+
+    @model_validator(mode="after")
+    def _sources(self) -> Self:
+        for one, other in (("predictions", "run"), ("examples", "ground_truth")):
+            given = [name for name in (one, other) if getattr(self, name) is not None]
+            if len(given) != 1:
+                found = "both" if given else "neither"
+                raise ValueError(f"evaluation {self.name!r} needs one of {one} and {other}, found {found}")
+        return self
+
+
+class EvaluateConfiguration(JobConfiguration):
+    """Score predictions against the truth and write a report.
+
+    Several evaluations are given as a list; a single one also by the settings of the same names at top level.
+    """
+
+    evaluations: list[Evaluation] = Field([], description="what to evaluate, in the report's order")
+    name: str | None = Field(None, description="of a single evaluation: what the report calls it")
+    predictions: str | None = Field(None, description="of a single evaluation: URI of a predictions table")
+    run: str | None = Field(
+        None, description="of a single evaluation: URI of a run TSV, instead of predictions"
+    )
+    ground_truth: str | None = Field(
+        None, description="of a single evaluation: URI of a ground truth TSV, taken whole"
+    )
+    examples: str | None = Field(
+        None, description="of a single evaluation: URI of a bundle, whose examples are the truth"
+    )
+    part: PartName | None = Field(
+        None, description="of a single evaluation: part of the examples, test when not given"
+    )
+    title: str = Field("Evaluation", description="title of the report")
+    seed: int = Field(0, ge=0, description="seed of the random baseline")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        single = [name for name in Evaluation.model_fields if getattr(self, name) is not None]
+        if self.evaluations and single:
+            raise ValueError(f"give either evaluations or {', '.join(single)}, not both")
+        names = [evaluation.name for evaluation in self.wanted()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"evaluations need distinct names, found {', '.join(twice)} more than once")
+        return self
+
+    def wanted(self) -> list[Evaluation]:
+        """The evaluations, however they were given."""
+        if self.evaluations:
+            return self.evaluations
+        single = {name: getattr(self, name) for name in Evaluation.model_fields}
+        return [Evaluation(**{name: value for name, value in single.items() if value is not None})]
+
+
+def run(configuration: EvaluateConfiguration) -> list[EvaluationResult]:
+    """Evaluate and write `report.json` and `report.html`; replaces the report of an earlier call.
+
+    Raises:
+        InputError: an input cannot be evaluated; nothing is written then.
+    """
+    if configuration.dry_run:
+        for evaluation in configuration.wanted():
+            logger.info("would evaluate %s", evaluation.model_dump(exclude_none=True))
+        return []
+    results = [_evaluate(evaluation, configuration) for evaluation in configuration.wanted()]
+    document = {
+        "genre_ray": __version__,
+        "configuration": configuration.identity(),
+        "evaluations": [result.as_dict() for result in results],
+    }
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    objects.write_bytes(objects.join(configuration.output, "report.json"), text.encode())
+    page = objects.join(configuration.output, "report.html")
+    objects.write_bytes(page, render(results, configuration.title, __version__).encode())
+    logger.info("report of %d evaluations: %s", len(results), page)
+    return results
+
+
+def _evaluate(evaluation: Evaluation, configuration: EvaluateConfiguration) -> EvaluationResult:
+    if evaluation.examples is not None:
+        truth = truth_of_examples(evaluation.examples, evaluation.part)
+    else:
+        truth = truth_of_file(str(evaluation.ground_truth))
+    truth = truth.first(configuration.limit)
+    if evaluation.predictions is not None:
+        predictions = predictions_of_table(evaluation.predictions, truth.recording_ids)
+    else:
+        predictions = predictions_of_run(str(evaluation.run), truth.recording_ids)
+    result = evaluate(evaluation.name, predictions, truth, seed=configuration.seed)
+    logger.info(
+        "%s: %d recordings evaluated, %d without a prediction",
+        evaluation.name,
+        result.coverage.evaluated,
+        result.coverage.missing,
+    )
+    return result

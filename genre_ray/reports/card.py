@@ -1,0 +1,80 @@
+"""The card of a bundle: what a person needs to know before using it, as Markdown made from `model.json`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from genre_ray.labels.taxonomy import is_subgenre
+
+LONGEST_LIST = 8
+"""A list of more values than this is described by their number."""
+
+
+def card(model: Mapping[str, Any]) -> str:
+    """The text of a bundle's README.md.
+
+    Args:
+        model: the bundle's description, as in `model.json`: `labels` in order and, where known, `system`,
+            `task`, `taxonomy`, `architecture`, `input`, `preprocessing`, `thresholds` (a label; null: none),
+            `calibration`, `examples`, `extractors` (extractor → recordings), `metrics` and `lineage`. What is
+            not there is not invented: its section says so.
+    """
+    labels: Sequence[str] = model.get("labels", [])
+    thresholds: Sequence[float | None] = model.get("thresholds") or [None] * len(labels)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # Markdown; every value goes through `cell`
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = _cell
+    return environment.get_template("card.md.jinja").render(
+        system=model.get("system", "unnamed"),
+        task=model.get("task", "multi_label"),
+        taxonomy=model.get("taxonomy") or "not named",
+        calibration=model.get("calibration") or "none",
+        genres=sum(not is_subgenre(label) for label in labels),
+        subgenres=sum(map(is_subgenre, labels)),
+        labels=list(zip(labels, thresholds, strict=True)),
+        input=_facts({key: model[key] for key in ("architecture", "input", "preprocessing") if key in model}),
+        data=_facts({key: model[key] for key in ("examples", "extractors") if key in model}),
+        metrics=_facts(model.get("metrics") or {}),
+        lineage=_facts(model.get("lineage") or {}),
+    )
+
+
+def _facts(value: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """Nested settings as (dotted name, value) rows, in their own order."""
+    rows: list[tuple[str, str]] = []
+    for key, item in value.items():
+        name = f"{above}{key}"
+        if isinstance(item, Mapping) and item:
+            rows += _facts(item, f"{name}.")
+        elif isinstance(item, list | tuple) and any(isinstance(inner, Mapping) for inner in item):
+            rows += _facts({str(number): inner for number, inner in enumerate(item, start=1)}, f"{name}.")
+        elif isinstance(item, list | tuple) and len(item) > LONGEST_LIST:
+            rows.append((name, f"{len(item):,} values"))
+        elif isinstance(item, list | tuple):
+            rows.append((name, ", ".join(map(_text, item)) or "none"))
+        else:
+            rows.append((name, _text(item)))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if value is None or value == {}:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def _cell(value: Any) -> str:
+    """`value` as text of a Markdown table's cell: nothing in it is markup."""
+    text = " ".join(_text(value).split())
+    for mark in "\\`*_[]|":
+        text = text.replace(mark, "\\" + mark)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,142 @@
+"""Evaluations as one HTML file that opens anywhere: no script, no font, no style and no image from outside.
+
+The template escapes every text that comes from data; figures are SVG drawn by `genre_ray.reports.figures`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from genre_ray.reports import figures
+from genre_ray.reports.result import Answer, EvaluationResult, Means
+
+OPEN_LABELS = 40
+"""A per-label table of more rows than this starts folded."""
+
+GROUPS = (
+    ("recording", "all"),
+    ("recording", "genres"),
+    ("recording", "subgenres"),
+    ("label", "all"),
+    ("label", "genres"),
+    ("label", "subgenres"),
+)
+
+OVERVIEW = (
+    ("Mean F per recording", ("all", "genres", "subgenres")),
+    ("Mean F per label", ("all", "genres", "subgenres")),
+    ("ROC AUC", ("macro", "micro")),
+    ("Average precision", ("macro", "micro")),
+)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the overview; `best` tells for each number whether it is the highest of its column."""
+
+    name: str
+    anchor: str | None
+    models: tuple[str, ...]
+    numbers: tuple[float | None, ...]
+    best: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """The evaluations of one truth, which share its baselines; `first` stands for what they share."""
+
+    first: EvaluationResult
+    rows: tuple[_Row, ...]
+
+
+def render(evaluations: Sequence[EvaluationResult], title: str = "Evaluation", version: str = "") -> str:
+    """The report as the text of one HTML file.
+
+    Args:
+        evaluations: in the order to show them; those of one truth are compared beside its baselines.
+        title: of the page.
+        version: of genre_ray, for the last line.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    environment.filters["share"] = lambda value: f"{100 * value:.1f} %"
+    environment.filters["plural"] = lambda count, noun: f"{count:,} {noun}" + ("" if count == 1 else "s")
+    template = environment.get_template("report.html.jinja")
+    return template.render(
+        title=title,
+        version=version,
+        comparisons=_comparisons(evaluations),
+        overview=OVERVIEW,
+        starts={sum(len(columns) for _, columns in OVERVIEW[:group]) for group in range(len(OVERVIEW))},
+        sections=[_section(number, evaluation) for number, evaluation in enumerate(evaluations, start=1)],
+        groups=GROUPS,
+        open_labels=OPEN_LABELS,
+    )
+
+
+def _section(number: int, evaluation: EvaluationResult) -> dict[str, Any]:
+    labels, curves, histograms = evaluation.labels, evaluation.curves, evaluation.histograms
+    return {
+        "anchor": _anchor(number),
+        "evaluation": evaluation,
+        "label_scores": Markup(figures.label_scores(labels)) if labels else None,
+        "precision_recall": Markup(figures.precision_recall(curves)) if curves else None,
+        "histograms": Markup(figures.score_histograms(histograms)) if histograms else None,
+    }
+
+
+def _anchor(number: int) -> str:
+    return f"evaluation-{number}"
+
+
+def _comparisons(evaluations: Sequence[EvaluationResult]) -> list[_Comparison]:
+    """The evaluations grouped by what makes their numbers comparable, in order of each group's first."""
+    groups: dict[tuple[Any, ...], list[tuple[int, EvaluationResult]]] = {}
+    for number, item in enumerate(evaluations, start=1):
+        comparable = (item.taxonomy, item.truth, item.part, item.coverage.evaluated)
+        groups.setdefault(comparable, []).append((number, item))
+    return [_Comparison(group[0][1], tuple(_rows(group))) for group in groups.values()]
+
+
+def _rows(group: Sequence[tuple[int, EvaluationResult]]) -> list[_Row]:
+    everything: list[tuple[str, str | None, tuple[str, ...], tuple[float | None, ...]]] = [
+        (item.name, _anchor(number), item.model_ids, _overview(item.system)) for number, item in group
+    ]
+    for name, answer in group[0][1].baselines.items():
+        everything.append((f"{name} baseline", None, (), _overview(answer)))
+    columns = zip(*(numbers for *_, numbers in everything), strict=True)
+    highest = [max((value for value in column if value is not None), default=None) for column in columns]
+    return [
+        _Row(
+            name,
+            anchor,
+            models,
+            numbers,
+            best=tuple(
+                value is not None and value == top for value, top in zip(numbers, highest, strict=True)
+            ),
+        )
+        for name, anchor, models, numbers in everything
+    ]
+
+
+def _overview(answer: Answer) -> tuple[float | None, ...]:
+    """The numbers of `OVERVIEW`, in its order."""
+    means = [getattr(answer.official, f"{unit}_{labels}").f_score.mean for unit, labels in GROUPS]
+    undefined = Means(None, None)
+    rankings = [answer.roc_auc or undefined, answer.average_precision or undefined]
+    return (*means, *(value for ranking in rankings for value in (ranking.macro, ranking.micro)))
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

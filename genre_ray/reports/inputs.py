@@ -1,0 +1,199 @@
+"""What an evaluation compares: predictions, one answer a recording, and the truth of one part.
+
+Predictions are read batch by batch and only recordings of the truth are kept, so that a small test part can
+be evaluated in the predictions of a large catalog.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from genre_ray.catalog.ground_truth import read_ground_truth
+from genre_ray.catalog.run_file import read_run
+from genre_ray.decisions.thresholds import NO_THRESHOLD, decide
+from genre_ray.errors import InputError
+from genre_ray.storage import tables
+from genre_ray.storage.bundles import read_examples
+
+LabelSet = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AllScores:
+    """The scores of all labels.
+
+    Attributes:
+        labels: (labels,) in the bundle's order.
+        values: float32 (recordings, labels), in the order of the predictions' recordings.
+        thresholds: float32 (labels,), `NO_THRESHOLD` for a label without one.
+    """
+
+    labels: tuple[str, ...]
+    values: NDArray[np.float32]
+    thresholds: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One answer a recording.
+
+    Attributes:
+        uri: where they were read.
+        recording_ids: (recordings,) sorted, each once, all of them asked for.
+        labels: (recordings,) label sets.
+        scores: of all labels, where they are stored.
+        unknown: number of further recordings that were not asked for.
+        averaged: number of recordings whose answer is of several submissions.
+        taxonomy, calibration: as the predictions say, None when they do not.
+        model_ids: the bundles that predicted, sorted.
+    """
+
+    uri: str
+    recording_ids: tuple[str, ...]
+    labels: tuple[LabelSet, ...]
+    scores: AllScores | None = None
+    unknown: int = 0
+    averaged: int = 0
+    taxonomy: str | None = None
+    calibration: str | None = None
+    model_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true labels of the recordings to evaluate, and the label sets that baselines may learn from.
+
+    Attributes:
+        uri: where it was read.
+        part: of the examples; None for a whole ground truth.
+        recording_ids: (recordings,).
+        labels: (recordings,) label sets.
+        training: label sets of the training part; None when the truth has no training part of its own.
+    """
+
+    uri: str
+    part: str | None
+    recording_ids: tuple[str, ...]
+    labels: tuple[LabelSet, ...]
+    training: tuple[LabelSet, ...] | None = None
+
+    def first(self, recordings: int | None) -> Self:
+        """The first so many recordings in order of their ids; all when None."""
+        if recordings is None:
+            return self
+        chosen = sorted(zip(self.recording_ids, self.labels, strict=True))[:recordings]
+        ids, labels = tuple(item[0] for item in chosen), tuple(item[1] for item in chosen)
+        return replace(self, recording_ids=ids, labels=labels)
+
+
+def truth_of_file(uri: str) -> Truth:
+    """A whole ground truth file as the truth."""
+    found = read_ground_truth(uri)
+    return Truth(uri, None, tuple(found.recording_ids), tuple(tuple(labels) for labels in found.labels))
+
+
+def truth_of_examples(uri: str, part: str) -> Truth:
+    """The examples of one part of a bundle as the truth.
+
+    Raises:
+        InputError: no recording is in that part.
+    """
+    examples = read_examples(uri)
+    parts = np.array(examples["part"].to_pylist(), dtype=str)
+    ids, labels = examples["recording_id"].to_pylist(), examples["labels"].to_pylist()
+    rows = np.flatnonzero(parts == part)
+    if not len(rows):
+        raise InputError(
+            f"{uri}: expected examples of the {part} part, found {', '.join(sorted(set(parts))) or 'none'}; "
+            "choose another part or train with more recordings"
+        )
+    training = tuple(tuple(labels[row]) for row in np.flatnonzero(parts == "train"))
+    chosen = tuple(tuple(labels[row]) for row in rows)
+    return Truth(uri, part, tuple(ids[row] for row in rows), chosen, training or None)
+
+
+def predictions_of_run(uri: str, recording_ids: Collection[str]) -> Predictions:
+    """A run TSV, which has labels only, restricted to `recording_ids`."""
+    run = read_run(uri)
+    found = sorted(set(recording_ids).intersection(run))
+    labels = tuple(tuple(run[recording_id]) for recording_id in found)
+    return Predictions(uri, tuple(found), labels, unknown=len(run) - len(found))
+
+
+def predictions_of_table(uri: str, recording_ids: Collection[str]) -> Predictions:
+    """A predictions table, restricted to `recording_ids`.
+
+    A recording with one submission has the labels as stored. With several, their scores are averaged and then
+    decided by the thresholds of the table's metadata.
+
+    Raises:
+        InputError: a recording has several submissions and their scores are not all stored, or the table's
+            metadata does not fit its scores.
+    """
+    scored = "all_scores" in tables.dataset(uri).schema.names
+    metadata = tables.part_metadata(uri)
+    rows, unknown = _rows(uri, recording_ids, scored=scored)
+    keys = np.array(rows["recording_id"].to_pylist(), dtype=str)
+    ids, starts, counts = np.unique(keys, return_index=True, return_counts=True)
+    several = np.flatnonzero(counts > 1)
+    if len(several) and not scored:
+        raise InputError(
+            f"{uri}: expected one submission a recording or the scores of all labels, "
+            f"found {counts[several[0]]} submissions of {ids[several[0]]} and no such scores; "
+            "predict again with all_scores"
+        )
+    labels = [tuple(labels or ()) for labels in rows["labels"].take(starts).to_pylist()]
+    scores = _all_scores(uri, rows, starts, metadata) if scored and len(ids) else None
+    if scores is not None and len(several):
+        decided = decide(scores.values[several], scores.thresholds)
+        for recording, chosen in zip(several, decided, strict=True):
+            labels[recording] = tuple(sorted(scores.labels[column] for column in np.flatnonzero(chosen)))
+    return Predictions(
+        uri=uri,
+        recording_ids=tuple(ids.tolist()),
+        labels=tuple(labels),
+        scores=scores,
+        unknown=unknown,
+        averaged=len(several),
+        taxonomy=metadata.get("taxonomy"),
+        calibration=metadata.get("calibration"),
+        model_ids=tuple(sorted(pc.unique(rows["model_id"]).drop_null().to_pylist())),
+    )
+
+
+def _rows(uri: str, recording_ids: Collection[str], *, scored: bool) -> tuple[pa.Table, int]:
+    """The rows of `recording_ids`, sorted by recording and submission, and the number of other recordings."""
+    columns = ["recording_id", "submission", "labels", "model_id", *(["all_scores"] if scored else [])]
+    wanted = pa.array(sorted(recording_ids), pa.string())
+    kept, others = [], []
+    for batch in tables.read_batches(uri, columns):
+        known = pc.is_in(batch["recording_id"], value_set=wanted)
+        kept.append(batch.filter(known))
+        others.append(batch["recording_id"].filter(pc.invert(known)))
+    if not kept:
+        raise InputError(f"{uri}: expected predictions, found an empty table; run predict to its end first")
+    unknown = pc.count_distinct(pa.chunked_array(others)).as_py()
+    rows = pa.Table.from_batches(kept).sort_by([("recording_id", "ascending"), ("submission", "ascending")])
+    return rows, unknown
+
+
+def _all_scores(uri: str, rows: pa.Table, starts: NDArray[np.intp], metadata: dict[str, str]) -> AllScores:
+    """Scores averaged over the submissions of a recording; `starts` are their first rows, (recordings,)."""
+    labels: Sequence[str] = json.loads(metadata.get("labels", "[]"))
+    thresholds: Sequence[float | None] = json.loads(metadata.get("thresholds", "[]"))
+    values = tables.vectors(rows["all_scores"])
+    if not len(labels) == len(thresholds) == values.shape[1]:
+        raise InputError(
+            f"{uri}: expected a label and a threshold for each of {values.shape[1]} scores, "
+            f"found {len(labels)} labels and {len(thresholds)} thresholds in the metadata; predict again"
+        )
+    limits = np.array([NO_THRESHOLD if value is None else value for value in thresholds], dtype=np.float32)
+    sums = np.add.reduceat(values, starts, axis=0, dtype=np.float64)
+    counts = np.diff(np.append(starts, len(values)))
+    return AllScores(tuple(labels), (sums / counts[:, None]).astype(np.float32), limits)
