@@ -1,5 +1,5 @@
 # `make demo`: real documents to genre labels on this machine.  `make test`: every test.  `make help`: the rest.
-# Needs Python 3.11+ and make. Everything goes into .venv/; nothing outside this folder changes.
+# Needs Python 3.11+ and make. Everything that is installed goes into .venv/.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -5,7 +5,9 @@ Their addresses and secrets are settled when this file is imported, before any t
 reads RAY_AUTH_MODE once for each process, and the cluster's workers keep the environment it was started in.
 """
 
+import contextlib
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -17,7 +19,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +37,21 @@ hypothesis.settings.load_profile("genre_ray")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on 127.0.0.1 that nobody listens on now, all different."""
+    """Ports on 127.0.0.1 that nobody listens on now, all different.
+
+    They lie between the ports of Ray's workers (10002 to 19999) and those that systems give to outgoing
+    connections (from 32768), so that nothing takes one before its server starts.
+    """
     with ExitStack() as sockets:
-        held = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
+        found: list[int] = []
+        for port in random.SystemRandom().sample(range(20_000, 32_000), 1_000):
+            held = sockets.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                held.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise RuntimeError(f"{count} free ports between 20000 and 32000 were expected, {len(found)} were found")
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.server)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _background(command: Sequence[str], log: Path, ready: Callable[[], bool], end: int) -> Iterator[float]:
     """Run a server until the block ends, then signal `end`; gives the seconds until it was ready."""
     started = time.monotonic()
