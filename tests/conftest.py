@@ -194,9 +194,7 @@ def ray_cluster() -> Iterator[RayCluster]:
 def submit_job(ray_cluster: RayCluster) -> Callable[..., JobResult]:
     """`submit_job("python", "jobs/ingest.py", "--limit", "3")`: by `ray job submit`, until it has ended."""
 
-    def submit(
-        *entrypoint: str, working_dir: Path | None = REPOSITORY, timeout_s: float = 300.0
-    ) -> JobResult:
+    def submit(*entrypoint: str, working_dir: Path | None = REPOSITORY, timeout_s: float = 300.0) -> JobResult:
         from ray.job_submission import JobSubmissionClient
 
         submission_id = f"test-{uuid.uuid4().hex[:12]}"
@@ -246,6 +244,8 @@ def s3_server() -> Iterator[S3Server]:
         *(f"-{role}.port={port}" for role, port in zip(roles, _weed_ports, strict=False)),
         *(f"-{role}.port.grpc={port}" for role, port in zip(roles, _weed_ports[3:], strict=False)),
         *("-s3", f"-s3.port={_s3_port}", f"-s3.port.grpc={_weed_ports[6]}", f"-s3.config={identity}"),
+        # Catalog servers that come with the gateway, on ports that two test runs would fight for.
+        *("-s3.port.iceberg=0", "-s3.port.lance=0"),
     ]
     endpoint = os.environ["AWS_ENDPOINT_URL"]
 
