@@ -10,13 +10,13 @@ from genre_ray import __version__
 from genre_ray.config import JobConfiguration, Settings
 from genre_ray.reports.evaluation import evaluate
 from genre_ray.reports.html import render
-from genre_ray.reports.result import EvaluationResult
 from genre_ray.reports.inputs import (
     predictions_of_run,
     predictions_of_table,
     truth_of_examples,
     truth_of_file,
 )
+from genre_ray.reports.result import EvaluationResult
 from genre_ray.storage import objects
 
 logger = logging.getLogger(__name__)
@@ -53,18 +53,12 @@ class EvaluateConfiguration(JobConfiguration):
     evaluations: list[Evaluation] = Field([], description="what to evaluate, in the report's order")
     name: str | None = Field(None, description="of a single evaluation: what the report calls it")
     predictions: str | None = Field(None, description="of a single evaluation: URI of a predictions table")
-    run: str | None = Field(
-        None, description="of a single evaluation: URI of a run TSV, instead of predictions"
-    )
-    ground_truth: str | None = Field(
-        None, description="of a single evaluation: URI of a ground truth TSV, taken whole"
-    )
+    run: str | None = Field(None, description="of a single evaluation: URI of a run TSV, instead of predictions")
+    ground_truth: str | None = Field(None, description="of a single evaluation: URI of a ground truth TSV, taken whole")
     examples: str | None = Field(
         None, description="of a single evaluation: URI of a bundle, whose examples are the truth"
     )
-    part: PartName | None = Field(
-        None, description="of a single evaluation: part of the examples, test when not given"
-    )
+    part: PartName | None = Field(None, description="of a single evaluation: part of the examples, test when not given")
     title: str = Field("Evaluation", description="title of the report")
     seed: int = Field(0, ge=0, description="seed of the random baseline")
 

@@ -17,6 +17,7 @@ from genre_ray.metrics.baselines import popularity, random_label_sets
 from genre_ray.metrics.confusion import most_confused
 from genre_ray.metrics.official import add_parents, label_scores, official_scores
 from genre_ray.metrics.ranking import Ranking, average_precision, precision_recall_curve, roc_auc
+from genre_ray.reports.inputs import AllScores, LabelSet, Predictions, Truth
 from genre_ray.reports.result import (
     Answer,
     Coverage,
@@ -27,7 +28,6 @@ from genre_ray.reports.result import (
     Means,
     defined,
 )
-from genre_ray.reports.inputs import AllScores, LabelSet, Predictions, Truth
 
 FEW_RECORDINGS = 1000
 """Below this many recordings a report warns of chance: the standard error of a mean F is about 0.01 there."""
@@ -222,9 +222,7 @@ def _notes(predictions: Predictions, truth: Truth, rows: Sequence[LabelResult], 
     recordings = len(predictions.recording_ids)
     if recordings < FEW_RECORDINGS:
         sd = system.official.recording_all.f_score.sd
-        margin = (
-            "" if sd is None else f" (standard error of the mean F per recording: {sd / recordings**0.5:.3f})"
-        )
+        margin = "" if sd is None else f" (standard error of the mean F per recording: {sd / recordings**0.5:.3f})"
         notes.append(
             f"Only {_count(recordings, 'recording')}: small differences between systems can be "
             f"chance{margin}, and a label's own scores rest on very few recordings."
@@ -232,20 +230,15 @@ def _notes(predictions: Predictions, truth: Truth, rows: Sequence[LabelResult], 
     missing = len(truth.recording_ids) - recordings
     if missing:
         notes.append(
-            f"{_count(missing, 'recording')} of the truth without a prediction: left out, not counted as "
-            "wrong."
+            f"{_count(missing, 'recording')} of the truth without a prediction: left out, not counted as wrong."
         )
     if truth.training is None:
-        notes.append(
-            "No training part was given: the baselines learn from the truth itself, which favours them."
-        )
+        notes.append("No training part was given: the baselines learn from the truth itself, which favours them.")
     if predictions.averaged:
         averaged = _count(predictions.averaged, "recording")
         notes.append(f"{averaged} with several submissions: scores averaged, then decided.")
     if predictions.scores is None:
-        notes.append(
-            "ROC AUC and average precision are not available: the scores of all labels are not stored."
-        )
+        notes.append("ROC AUC and average precision are not available: the scores of all labels are not stored.")
     else:
         notes += _label_notes(predictions.scores.labels, rows)
     return notes

@@ -1,11 +1,10 @@
 """The figures of an evaluation as inline SVG.
 
-Every figure is one `<svg>` element that needs nothing outside itself: text stays text, ids are unique to the
-figure, and colours are CSS variables (`--ink`, `--grid`, `--series-1` …) that the page sets for light
-and dark.
+Every figure is one `<svg>` element that needs nothing outside itself: text stays text, and colours are
+CSS variables (`--ink`, `--grid`, `--series-1` …) that the page sets for light and dark. Equal values give an
+equal drawing.
 """
 
-import hashlib
 import io
 import re
 import warnings
@@ -41,6 +40,7 @@ _DASHES = (0, (4, 3))
 
 _STYLE: Any = {  # matplotlib's own type lists every key it has
     "svg.fonttype": "none",
+    "svg.hashsalt": "genre_ray",
     "text.parse_math": False,
     "font.family": "sans-serif",
     "font.size": 9,
@@ -61,8 +61,13 @@ _STYLE: Any = {  # matplotlib's own type lists every key it has
 }
 
 
-def label_scores(labels: Sequence[LabelResult]) -> str:
-    """Each label's F, and its ROC AUC where defined, against how many recordings of the truth have it."""
+def label_scores(labels: Sequence[LabelResult], *, prefix: str = "labels") -> str:
+    """Each label's F, and its ROC AUC where defined, against how many recordings of the truth have it.
+
+    Args:
+        labels: the most frequent first.
+        prefix: begins every id of the drawing; to be another one for each figure of a page.
+    """
     scored = [label for label in labels if label.count and label.roc_auc is not None]
     panels = 2 if scored else 1
     with matplotlib.rc_context(_STYLE):
@@ -73,10 +78,10 @@ def label_scores(labels: Sequence[LabelResult]) -> str:
         if scored:
             _scatter(axes[1], scored, [_number(label.roc_auc) for label in scored], "ROC AUC")
             axes[1].axhline(0.5, color=_MUTED, linewidth=0.8, linestyle=_DASHES)
-        return _svg(figure, "F and ROC AUC of each label against its number of recordings")
+        return _svg(figure, "F and ROC AUC of each label against its number of recordings", prefix)
 
 
-def precision_recall(curves: Sequence[Curve]) -> str:
+def precision_recall(curves: Sequence[Curve], *, prefix: str = "curves") -> str:
     """Precision against recall of the first labels; the dot is where the decided labels stand."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(7.6, 3.8), layout="constrained")
@@ -89,10 +94,10 @@ def precision_recall(curves: Sequence[Curve]) -> str:
                 axes.plot(curve.decided_recall, curve.decided_precision, "o", color=colour, markersize=6)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), xlabel="recall", ylabel="precision")
         figure.legend(loc="outside right upper", title="label (average precision)", alignment="left")
-        return _svg(figure, "Precision against recall of the largest labels")
+        return _svg(figure, "Precision against recall of the largest labels", prefix)
 
 
-def score_histograms(histograms: Sequence[Histogram]) -> str:
+def score_histograms(histograms: Sequence[Histogram], *, prefix: str = "histograms") -> str:
     """How scores of recordings with and without a label are spread about its threshold, a panel a label."""
     shown = histograms[:SERIES]
     columns = min(3, len(shown))
@@ -109,9 +114,7 @@ def score_histograms(histograms: Sequence[Histogram]) -> str:
                 axes.stairs(share, histogram.edges, color=colour, fill=True, alpha=0.35)
                 axes.stairs(share, histogram.edges, color=colour, linewidth=1.2, label=name)
             if histogram.threshold is not None:
-                axes.axvline(
-                    histogram.threshold, color=_INK, linewidth=1, linestyle=_DASHES, label="threshold"
-                )
+                axes.axvline(histogram.threshold, color=_INK, linewidth=1, linestyle=_DASHES, label="threshold")
             axes.set_title(_short(histogram.label))
             axes.yaxis.set_major_locator(MaxNLocator(4))
         for axes in panels[len(shown) :]:
@@ -121,7 +124,7 @@ def score_histograms(histograms: Sequence[Histogram]) -> str:
         legends = [axes.get_legend_handles_labels() for axes in panels]
         handles = {name: handle for legend in legends for handle, name in zip(*legend, strict=True)}
         figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=3)
-        return _svg(figure, "Histograms of scores with and without a label")
+        return _svg(figure, "Histograms of scores with and without a label", prefix)
 
 
 def _scatter(axes: Axes, labels: Sequence[LabelResult], values: Sequence[float], title: str) -> None:
@@ -152,9 +155,7 @@ def _count_ticks(axes: Axes, counts: NDArray[np.int_]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
-def _name_points(
-    axes: Axes, names: Sequence[str], counts: NDArray[np.int_], heights: NDArray[np.float64]
-) -> None:
+def _name_points(axes: Axes, names: Sequence[str], counts: NDArray[np.int_], heights: NDArray[np.float64]) -> None:
     """Write names right of their points, else left of them, unless a name or a point is in the way of both.
 
     `names`, `counts` and `heights` are (points,), the most frequent first.
@@ -187,8 +188,8 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _svg(figure: Figure, description: str) -> str:
-    """The figure as one element, with the page's colours, no metadata and no id that another figure has."""
+def _svg(figure: Figure, description: str, prefix: str) -> str:
+    """The figure as one element, with the page's colours, without metadata, every id begun by `prefix`."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # matplotlib lays text out by its own font, which lacks many scripts; the reader's font draws it.
@@ -200,7 +201,6 @@ def _svg(figure: Figure, description: str) -> str:
     drawing = re.sub(r' xmlns(:xlink)?="[^"]*"', "", drawing)
     for colour, variable in _VARIABLES.items():
         drawing = drawing.replace(colour, f"var({variable})")
-    prefix = "f" + hashlib.sha256(drawing.encode()).hexdigest()[:10]
     drawing = re.sub(r'\bid="', f'id="{prefix}-', drawing)
     drawing = drawing.replace("url(#", f"url(#{prefix}-").replace('xlink:href="#', f'href="#{prefix}-')
     return drawing.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)

@@ -86,13 +86,14 @@ def render(evaluations: Sequence[EvaluationResult], title: str = "Evaluation", v
 
 def _section(number: int, evaluation: EvaluationResult) -> dict[str, Any]:
     labels, curves, histograms = evaluation.labels, evaluation.curves, evaluation.histograms
-    return {
-        "anchor": _anchor(number),
-        "evaluation": evaluation,
-        "label_scores": Markup(figures.label_scores(labels)) if labels else None,
-        "precision_recall": Markup(figures.precision_recall(curves)) if curves else None,
-        "histograms": Markup(figures.score_histograms(histograms)) if histograms else None,
+    anchor = _anchor(number)
+    drawings = {
+        "label_scores": figures.label_scores(labels, prefix=f"{anchor}-labels") if labels else None,
+        "precision_recall": figures.precision_recall(curves, prefix=f"{anchor}-curves") if curves else None,
+        "histograms": figures.score_histograms(histograms, prefix=f"{anchor}-scores") if histograms else None,
     }
+    safe = {name: None if drawing is None else Markup(drawing) for name, drawing in drawings.items()}
+    return {"anchor": anchor, "evaluation": evaluation, **safe}
 
 
 def _anchor(number: int) -> str:
@@ -122,9 +123,7 @@ def _rows(group: Sequence[tuple[int, EvaluationResult]]) -> list[_Row]:
             anchor,
             models,
             numbers,
-            best=tuple(
-                value is not None and value == top for value, top in zip(numbers, highest, strict=True)
-            ),
+            best=tuple(value is not None and value == top for value, top in zip(numbers, highest, strict=True)),
         )
         for name, anchor, models, numbers in everything
     ]

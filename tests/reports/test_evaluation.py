@@ -42,9 +42,7 @@ def evaluated(truth, scores, given, *, stored=True, training=None):
 
 def mean_f(truth_sets, given_sets):
     """The mean over recordings of the F of two label sets, from its definition."""
-    scores = [
-        2 * len(set(t) & set(g)) / (len(t) + len(g)) for t, g in zip(truth_sets, given_sets, strict=True)
-    ]
+    scores = [2 * len(set(t) & set(g)) / (len(t) + len(g)) for t, g in zip(truth_sets, given_sets, strict=True)]
     return np.mean(scores)
 
 
@@ -80,9 +78,7 @@ def test_ranking_equals_scikit_learn_over_labels_with_both_classes():
     truth, scores, given = random_case()
     system = evaluated(truth, scores, given).system
     defined = slice(0, 3)
-    assert system.roc_auc.macro == pytest.approx(
-        roc_auc_score(truth[:, defined], scores[:, defined], average="macro")
-    )
+    assert system.roc_auc.macro == pytest.approx(roc_auc_score(truth[:, defined], scores[:, defined], average="macro"))
     assert system.average_precision.macro == pytest.approx(
         average_precision_score(truth[:, defined], scores[:, defined], average="macro")
     )

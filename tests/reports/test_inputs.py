@@ -83,7 +83,9 @@ def test_several_submissions_without_their_scores_are_refused(write_predictions)
 
 
 def test_several_submissions_of_other_recordings_do_not_matter(write_predictions):
-    uri = write_predictions([("a", 0, ["rock"], None), ("b", 0, ["jazz"], None), ("b", 1, ["jazz"], None)], all_scores=False)
+    uri = write_predictions(
+        [("a", 0, ["rock"], None), ("b", 0, ["jazz"], None), ("b", 1, ["jazz"], None)], all_scores=False
+    )
     found = predictions_of_table(uri, {"a", "missing"})
     assert (found.recording_ids, found.labels, found.unknown) == (("a",), (("rock",),), 1)
     assert found.scores is None
