@@ -262,6 +262,9 @@ def s3_server() -> Iterator[S3Server]:
     # Its own way to stop takes 25 s, and nothing of its data is kept.
     with _background(command, _scratch / "s3.log", ready, signal.SIGKILL):
         yield S3Server(endpoint, BUCKET)
+    for port in (_s3_port, *_weed_ports):  # sockets that it puts there whatever its folder
+        for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            left.unlink()
 
 
 @pytest.fixture
