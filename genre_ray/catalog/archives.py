@@ -116,6 +116,8 @@ def _members(source: "_Forward") -> Iterator[tarfile.TarInfo]:
     while member := archive.next():
         # It would keep every header of a million, only for looking members up by name.
         archive.members.clear()  # type: ignore[attr-defined]
+        if member.size < 0:
+            raise tarfile.ReadError(f"a header states a size of {member.size}")
         if not member.isdir():
             yield member
     if not isinstance(ends[0], tarfile.EOFHeaderError):  # type: ignore[attr-defined]

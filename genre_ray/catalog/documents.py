@@ -98,9 +98,7 @@ def _parse_leniently(payload: bytes, recording_id: str) -> Any:
     wanted one flattening names the column. So are a byte order mark and escapes of lone surrogates.
     """
     if not payload.strip():
-        return Rejection(
-            Reason.EMPTY, f"expected a JSON object, found {len(payload)} bytes of nothing", recording_id
-        )
+        return Rejection(Reason.EMPTY, f"expected a JSON object, found {len(payload)} bytes of nothing", recording_id)
     try:
         text = payload.decode("utf-8-sig")
         # Python refuses integers of thousands of digits; as floats they are infinite, which is what they
@@ -113,9 +111,7 @@ def _parse_leniently(payload: bytes, recording_id: str) -> Any:
         detail = f"expected JSON, found at line {error.lineno}, column {error.colno}: {error.msg}"
         return Rejection(Reason.NOT_JSON, detail, recording_id)
     except RecursionError:
-        return Rejection(
-            Reason.TOO_DEEP, f"expected at most {MAX_LEVELS} levels, found far more", recording_id
-        )
+        return Rejection(Reason.TOO_DEEP, f"expected at most {MAX_LEVELS} levels, found far more", recording_id)
 
 
 def _version(stated: dict[str, Any], rhythm: dict[str, Any], tonal: dict[str, Any]) -> DocumentVersion | None:

@@ -48,9 +48,7 @@ def read_ground_truth(uri: str) -> GroundTruth:
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     for number, fields in rows:
         if len(fields) > width:
-            refuse(
-                uri, number, f"at most {width} fields", str(len(fields)), "name every column in the header"
-            )
+            refuse(uri, number, f"at most {width} fields", str(len(fields)), "name every column in the header")
         recording_id = identifier(fields[0])
         if not recording_id:
             refuse(uri, number, "a recording id", "an empty field", "name the recording or remove the line")

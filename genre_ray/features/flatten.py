@@ -71,9 +71,7 @@ def _as_music_1(document: Document) -> Rooms:
     rhythm, tonal = dict(document.rhythm), dict(document.tonal)
     for name in LONE_PEAKS:
         if name in rhythm:
-            rhythm[name] = {
-                statistic: rhythm[name] if statistic in _LEVELS else 0 for statistic in STATISTICS
-            }
+            rhythm[name] = {statistic: rhythm[name] if statistic in _LEVELS else 0 for statistic in STATISTICS}
     rhythm[ABSENT_PEAK] = dict.fromkeys(STATISTICS, np.nan)
     key = tonal.get("key_temperley")
     for part in ("key", "scale", "strength"):
