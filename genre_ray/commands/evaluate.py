@@ -81,8 +81,8 @@ class EvaluateConfiguration(JobConfiguration):
         return [Evaluation(**{name: value for name, value in single.items() if value is not None})]
 
 
-def run(configuration: EvaluateConfiguration) -> list[EvaluationResult]:
-    """Evaluate and write `report.json` and `report.html`; replaces the report of an earlier call.
+def run(configuration: EvaluateConfiguration) -> int:
+    """Evaluate and write `report.json` and `report.html`, replacing an earlier report; return the exit code.
 
     Raises:
         InputError: an input cannot be evaluated; nothing is written then.
@@ -90,7 +90,7 @@ def run(configuration: EvaluateConfiguration) -> list[EvaluationResult]:
     if configuration.dry_run:
         for evaluation in configuration.wanted():
             logger.info("would evaluate %s", evaluation.model_dump(exclude_none=True))
-        return []
+        return 0
     results = [_evaluate(evaluation, configuration) for evaluation in configuration.wanted()]
     document = {
         "genre_ray": __version__,
@@ -102,7 +102,7 @@ def run(configuration: EvaluateConfiguration) -> list[EvaluationResult]:
     page = objects.join(configuration.output, "report.html")
     objects.write_bytes(page, render(results, configuration.title, __version__).encode())
     logger.info("report of %d evaluations: %s", len(results), page)
-    return results
+    return 0
 
 
 def _evaluate(evaluation: Evaluation, configuration: EvaluateConfiguration) -> EvaluationResult:

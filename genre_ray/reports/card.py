@@ -8,6 +8,8 @@ import jinja2
 
 from genre_ray.labels.taxonomy import is_subgenre
 
+NETWORK = ("input", "preprocessing", "architecture", "rules")
+
 LONGEST_LIST = 8
 """A list of more values than this is described by their number."""
 
@@ -17,8 +19,8 @@ def card(model: Mapping[str, Any]) -> str:
 
     Args:
         model: the bundle's description, as in `model.json`: `labels` in order and, where known, `system`,
-            `task`, `taxonomy`, `architecture`, `input`, `preprocessing`, `thresholds` (a label; null: none),
-            `calibration`, `examples`, `extractors` (extractor → recordings), `metrics` and `lineage`. What is
+            `task`, `taxonomy`, `source` (of the system), `input`, `preprocessing`, `architecture`, `rules` (of
+            training), `thresholds` (a label; null: none), `calibration`, `data`, `metrics` and `lineage`. What is
             not there is not invented: its section says so.
     """
     labels: Sequence[str] = model.get("labels", [])
@@ -33,14 +35,15 @@ def card(model: Mapping[str, Any]) -> str:
     environment.filters["cell"] = _cell
     return environment.get_template("card.md.jinja").render(
         system=model.get("system", "unnamed"),
+        source=model.get("source"),
         task=model.get("task", "multi_label"),
         taxonomy=model.get("taxonomy") or "not named",
         calibration=model.get("calibration") or "none",
         genres=sum(not is_subgenre(label) for label in labels),
         subgenres=sum(map(is_subgenre, labels)),
         labels=list(zip(labels, thresholds, strict=True)),
-        input=_facts({key: model[key] for key in ("architecture", "input", "preprocessing") if key in model}),
-        data=_facts({key: model[key] for key in ("examples", "extractors") if key in model}),
+        network=_facts({key: model[key] for key in NETWORK if key in model}),
+        data=_facts(model.get("data") or {}),
         metrics=_facts(model.get("metrics") or {}),
         lineage=_facts(model.get("lineage") or {}),
     )

@@ -4,6 +4,8 @@ Every number comes from `genre_ray.metrics`; this module decides what is compare
 truth without a prediction, such as those of rejected documents, are left out and counted.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,7 +63,7 @@ def evaluate(name: str, predictions: Predictions, truth: Truth, *, seed: int = 0
             "and name its recordings alike"
         )
     targets = [true_labels[recording_id] for recording_id in predictions.recording_ids]
-    training = truth.training or truth.labels
+    training = sorted(truth.training or truth.labels)
     scores = predictions.scores
     vocabulary = {label for labels in (*targets, *predictions.labels, *training) for label in labels}
     labels = with_parents(vocabulary.union(scores.labels if scores else ()))
@@ -82,6 +84,7 @@ def evaluate(name: str, predictions: Predictions, truth: Truth, *, seed: int = 0
         part=truth.part,
         calibration=predictions.calibration,
         coverage=Coverage(len(true_labels), recordings, len(true_labels) - recordings, predictions.unknown),
+        comparable=_digest(predictions.recording_ids, targets, training),
         genres=sum(row.count > 0 and not row.subgenre for row in rows),
         subgenres=sum(row.count > 0 and row.subgenre for row in rows),
         system=system,
@@ -92,6 +95,10 @@ def evaluate(name: str, predictions: Predictions, truth: Truth, *, seed: int = 0
         histograms=tuple(_histogram(row, ranked, scores) for row in largest) if scores else (),
         notes=tuple(_notes(predictions, truth, rows, system)),
     )
+
+
+def _digest(*compared: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:16]
 
 
 def _matrix(label_sets: Sequence[LabelSet], labels: Sequence[str]) -> sparse.csr_array:

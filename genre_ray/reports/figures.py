@@ -100,7 +100,7 @@ def precision_recall(curves: Sequence[Curve], *, prefix: str = "curves") -> str:
 def score_histograms(histograms: Sequence[Histogram], *, prefix: str = "histograms") -> str:
     """How scores of recordings with and without a label are spread about its threshold, a panel a label."""
     shown = histograms[:SERIES]
-    columns = min(3, len(shown))
+    columns = 2 if len(shown) == 4 else min(3, len(shown))
     rows = -(-len(shown) // columns)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(3.5 * max(columns, 2), 2.2 * rows + 0.5), layout="constrained")

@@ -102,10 +102,9 @@ def _anchor(number: int) -> str:
 
 def _comparisons(evaluations: Sequence[EvaluationResult]) -> list[_Comparison]:
     """The evaluations grouped by what makes their numbers comparable, in order of each group's first."""
-    groups: dict[tuple[Any, ...], list[tuple[int, EvaluationResult]]] = {}
+    groups: dict[tuple[str | None, str], list[tuple[int, EvaluationResult]]] = {}
     for number, item in enumerate(evaluations, start=1):
-        comparable = (item.taxonomy, item.truth, item.part, item.coverage.evaluated)
-        groups.setdefault(comparable, []).append((number, item))
+        groups.setdefault((item.taxonomy, item.comparable), []).append((number, item))
     return [_Comparison(group[0][1], tuple(_rows(group))) for group in groups.values()]
 
 

@@ -74,7 +74,7 @@ class Truth:
         part: of the examples; None for a whole ground truth.
         recording_ids: (recordings,).
         labels: (recordings,) label sets.
-        training: label sets of the training part; None when the truth has no training part of its own.
+        training: label sets of the training part, in any order; None when the truth has no training part of its own.
     """
 
     uri: str

@@ -109,6 +109,8 @@ class EvaluationResult:
         part: part of the examples that the truth is restricted to; None for a whole ground truth.
         calibration: how the scores are calibrated, None when the predictions do not say.
         coverage: which recordings took part.
+        comparable: hash of the evaluated recordings, their true labels and what the baselines learnt from. Numbers of
+            evaluations that agree in it can be compared, and their baselines are the same.
         genres, subgenres: number of labels of each kind in the evaluated truth.
         system: what the predictions are worth.
         baselines: the same for the `popularity` and `random` baselines on the same recordings.
@@ -126,6 +128,7 @@ class EvaluationResult:
     part: str | None
     calibration: str | None
     coverage: Coverage
+    comparable: str
     genres: int
     subgenres: int
     system: Answer

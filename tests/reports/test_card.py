@@ -12,7 +12,8 @@ MODEL = {
     "input": {"schema_hash": "ab12", "columns": [f"c{n}" for n in range(2669)]},
     "preprocessing": {"sources": [{"clip_sd": 8.0}, {"clip_sd": None}]},
     "metrics": {"validation": {"roc_auc": {"macro": 0.9123456}}},
-    "extractors": {"music 1.0": 120},
+    "source": "the paper of the system",
+    "data": {"extractors": {"music 1.0": 120}},
     "lineage": {"bundles": ["first", "second"]},
 }
 
@@ -33,6 +34,7 @@ def test_card_says_what_the_model_says():
         "| rock---indie | – |",
     ):
         assert line in text.splitlines()
+    assert "The system is described in: the paper of the system." in text
     assert "2 genres and 1 subgenre," in text
     assert "not calibrated" in text
 

@@ -49,6 +49,11 @@ def test_every_evaluation_label_and_note_is_shown(build):
     assert f"{evaluations[0].system.official.recording_all.f_score.mean:.3f}" in texts
 
 
+def test_only_evaluations_of_the_same_recordings_share_a_table(build):
+    page = Page(render([build(name="all"), build(name="half", recordings=20)]))
+    assert page.texts.count("popularity baseline") == 2
+
+
 def test_evaluations_of_one_truth_share_a_table_with_its_baselines(build):
     page = Page(render([build(name="single"), build(name="mood", taxonomy="moods"), build(name="fused")]))
     assert page.texts.count("popularity baseline") == 2
