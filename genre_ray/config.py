@@ -1,0 +1,182 @@
+"""Settings of a job: one YAML file, `--set` and flags over it, refused when anything in it is not understood.
+
+Every job's configuration is a frozen model derived from `JobConfiguration`. Its *identity* is what decides the
+result; everything else (where to, how many workers, whether to resume) may change between a run and its resume.
+"""
+
+import argparse
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from genre_ray.errors import ConfigurationError
+
+C = TypeVar("C", bound="JobConfiguration")
+
+
+class Settings(BaseModel):
+    """A group of settings: immutable, and without room for unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @classmethod
+    def from_mapping(cls, settings: dict[str, Any], origin: str = "configuration") -> Self:
+        """Validate `settings`.
+
+        Raises:
+            ConfigurationError: names each key that is unknown (with the nearest one that is known), missing or wrong.
+        """
+        try:
+            return cls.model_validate(settings)
+        except ValidationError as error:
+            lines = [_explain(cls, dict(item)) for item in error.errors(include_url=False)]
+            raise ConfigurationError(f"{origin}: " + "; ".join(lines)) from None
+
+
+class Execution(Settings):
+    """How a run is carried out; none of it changes the result."""
+
+    workers: int | None = Field(None, ge=1, description="worker processes; all CPUs (or GPUs) when not given")
+    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a worker")
+    rows_per_shard: int = Field(5000, ge=1, description="rows that one commit makes durable at once")
+    batch_rows: int = Field(256, ge=1, description="rows that are computed together")
+
+
+class JobConfiguration(Settings):
+    """What every job understands."""
+
+    PLACEMENT: ClassVar[frozenset[str]] = frozenset({"output", "resume", "dry_run", "max_rejected", "execution"})
+
+    output: str = Field(description="folder or s3:// URI that receives the result")
+    limit: int | None = Field(None, ge=1, description="take only the first N inputs of the plan")
+    resume: bool = Field(False, description="go on with the run that the output already holds, if it is this one")
+    dry_run: bool = Field(False, description="list what would be done and stop")
+    max_rejected: int | None = Field(None, ge=0, description="end with exit code 3 when more rows are rejected")
+    execution: Execution = Execution()
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.PLACEMENT))
+
+
+def load_configuration(cls: type[C], argv: list[str]) -> C:
+    """Read a job's command line: `--config FILE`, then `--set key=value`, then the flags of single settings.
+
+    Raises:
+        ConfigurationError: what cannot be read or understood, in the user's words.
+        SystemExit: with code 2, by argparse, for flags that do not exist.
+    """
+    arguments = vars(_parser(cls).parse_args(argv))
+    file, overrides = arguments.pop("config"), arguments.pop("set")
+    settings = read_yaml(file) if file else {}
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key:
+            raise ConfigurationError(
+                f"--set expects key=value, found {override!r}; write e.g. --set execution.workers=4"
+            )
+        _assign(settings, key.split("."), _parse_yaml(value, f"--set {key}"))
+    settings.update({name: value for name, value in arguments.items() if value is not None})
+    return cls.from_mapping(settings, file or "arguments")
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """A YAML file that holds a mapping."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: expected a readable YAML file in UTF-8, found: {error}") from None
+    settings = _parse_yaml(text, path)
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise ConfigurationError(f"{path}: expected a mapping of settings, found {type(settings).__name__}")
+    return settings
+
+
+def _parse_yaml(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{origin}: expected YAML, found: {' '.join(str(error).split())}") from None
+
+
+def _assign(settings: dict[str, Any], path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        inner = settings.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise ConfigurationError(
+                f"--set {'.'.join(path)}: {name!r} is a {type(inner).__name__}, it has no keys to set"
+            )
+        settings = inner
+    settings[path[-1]] = value
+
+
+def _parser(cls: type[JobConfiguration]) -> argparse.ArgumentParser:
+    summary = (cls.__doc__ or "").strip().splitlines()[0]
+    parser = argparse.ArgumentParser(description=summary, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the settings below")
+    parser.add_argument(
+        "--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", help="override one setting"
+    )
+    for name, field in cls.model_fields.items():
+        kind = _plain(field.annotation)
+        if _is_settings(kind) or any(_is_settings(part) for part in typing.get_args(kind)):
+            continue
+        flag: dict[str, Any] = {"dest": name, "default": None, "help": field.description}
+        if kind is bool:
+            flag["action"] = argparse.BooleanOptionalAction
+        elif typing.get_origin(kind) in (list, tuple):
+            flag |= {"nargs": "+", "metavar": name.upper()}
+        else:
+            flag["metavar"] = name.upper()
+        parser.add_argument("--" + name.replace("_", "-"), **flag)
+    return parser
+
+
+def _plain(annotation: Any) -> Any:
+    """The annotation without `| None`."""
+    if isinstance(annotation, types.UnionType):
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not types.NoneType]
+        return kinds[0] if len(kinds) == 1 else annotation
+    return annotation
+
+
+def _is_settings(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Settings)
+
+
+def _explain(cls: type[Settings], error: dict[str, Any]) -> str:
+    path = error["loc"]
+    name = ".".join(map(str, path))
+    if error["type"] == "extra_forbidden":
+        known = list(_model_at(cls, path[:-1]).model_fields)
+        nearest = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys are {', '.join(sorted(known))}"
+        return f"unknown key {name!r}; {hint}"
+    if error["type"] == "missing":
+        return f"{name!r} is required: {_describe(cls, path)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{name!r}: {message}, found {error['input']!r}" if name else message
+
+
+def _model_at(cls: type[Settings], path: tuple[str | int, ...]) -> type[Settings]:
+    for step in path:
+        if isinstance(step, int) or step not in cls.model_fields:
+            continue
+        kind = _plain(cls.model_fields[step].annotation)
+        inner = [part for part in (kind, *typing.get_args(kind)) if _is_settings(part)]
+        if inner:
+            cls = inner[0]
+    return cls
+
+
+def _describe(cls: type[Settings], path: tuple[str | int, ...]) -> str:
+    field = _model_at(cls, path[:-1]).model_fields.get(str(path[-1]))
+    return (field.description if field else None) or "see the job's documentation"
