@@ -1,0 +1,210 @@
+"""Delta tables: created once, read as Arrow datasets, appended to by whole Parquet parts.
+
+Guarantees: a part's name carries the SHA-256 of its content and no two attempts share a name; readers see a commit
+whole or not at all; of several commits with one transaction id at most one is taken.
+"""
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, CommitProperties, Transaction
+
+from genre_ray.errors import InputError, StorageError
+from genre_ray.storage import objects
+
+ROW_GROUP_ROWS = 1024
+COMMIT_ATTEMPTS = 50
+
+
+@dataclass(frozen=True)
+class Part:
+    """A Parquet file of a table; `path` is relative to the table."""
+
+    path: str
+    size: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Append:
+    """Parts that become visible together, once: the log keeps `version` under the name `transaction`."""
+
+    transaction: str
+    parts: Sequence[Part] = ()
+    version: int = 1
+
+
+def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> bool:
+    """Create an empty table; False when there is one already (of several creators exactly one gets True)."""
+    try:
+        DeltaTable.create(
+            uri,
+            schema=schema,
+            mode="error",
+            configuration=dict(properties),
+            raise_if_key_not_exists=False,
+            storage_options=storage_options(uri),
+        )
+    except DeltaError as error:
+        if is_table(uri):
+            return False
+        raise StorageError(f"{uri}: could not create a table: {error}") from None
+    return True
+
+
+def is_table(uri: str) -> bool:
+    """Whether a Delta table is there."""
+    return DeltaTable.is_deltatable(uri, storage_options=storage_options(uri))
+
+
+def open_table(uri: str, version: int | None = None) -> DeltaTable:
+    """The table at its newest version, or at `version`.
+
+    Raises:
+        InputError: no table is there.
+    """
+    try:
+        return DeltaTable(uri, version=version, storage_options=storage_options(uri))
+    except TableNotFoundError:
+        raise InputError(
+            f"{uri}: expected a Delta table, found none; name the table itself, e.g. OUTPUT/features of an ingest"
+        ) from None
+    except DeltaError as error:
+        raise StorageError(f"{uri}: the table cannot be read: {error}") from None
+
+
+def dataset(uri: str, version: int | None = None) -> pads.Dataset:
+    """The table as an Arrow dataset."""
+    return open_table(uri, version).to_pyarrow_dataset()
+
+
+def part_metadata(uri: str) -> dict[str, str]:
+    """The `genre_ray.*` metadata of the table's Parquet parts, without the prefix; empty for a table without parts."""
+    parts = list_parts(uri)
+    if not parts:
+        return {}
+    with objects.open_seekable(objects.join(uri, parts[0].path)) as file:
+        metadata = pq.read_schema(file).metadata or {}
+    return {
+        key.decode().removeprefix("genre_ray."): value.decode()
+        for key, value in metadata.items()
+        if key.startswith(b"genre_ray.")
+    }
+
+
+def list_parts(uri: str, version: int | None = None) -> list[Part]:
+    """The parts that a version of the table names, sorted by path."""
+    actions = pa.table(open_table(uri, version).get_add_actions(flatten=True))
+    columns = [actions[name].to_pylist() for name in ("path", "size_bytes", "num_records")]
+    return sorted((Part(path, size, rows) for path, size, rows in zip(*columns, strict=True)), key=lambda p: p.path)
+
+
+def write_part(uri: str, name: str, rows: pa.Table) -> Part:
+    """Write one Parquet file that no version of the table names yet.
+
+    Args:
+        uri: the table.
+        name: what the part holds, e.g. a shard's name; the attempt and the checksum are added to it.
+        rows: its rows; the schema's metadata is kept.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    content = sink.getvalue()
+    digest = hashlib.sha256(content).hexdigest()
+    path = f"{name}-{uuid.uuid4().hex[:12]}-{digest[:32]}.parquet"
+    objects.write_bytes(objects.join(uri, path), content.to_pybytes())
+    return Part(path, content.size, rows.num_rows)
+
+
+def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> list[Append]:
+    """Commit those of `appends` whose transaction the table does not have yet, all in one version; return them.
+
+    A duplicate attempt is left out: its parts stay unnamed. Writers may race: the log refuses all but one of them.
+    """
+    for attempt in range(COMMIT_ATTEMPTS):
+        table.update_incremental()
+        fresh = [item for item in appends if table.transaction_version(item.transaction) is None]
+        if not fresh:
+            return []
+        try:
+            table.create_write_transaction(
+                [_add_action(part) for item in fresh for part in item.parts],
+                mode="append",
+                schema=schema,
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction(item.transaction, item.version) for item in fresh],
+                    max_commit_retries=0,
+                ),
+            )
+        except (CommitFailedError, DeltaError) as error:
+            if attempt == COMMIT_ATTEMPTS - 1:
+                raise StorageError(
+                    f"{table.table_uri}: a commit was refused {COMMIT_ATTEMPTS} times: {error}"
+                ) from None
+            time.sleep(min(0.05 * 2**attempt, 2.0) * (0.5 + np.random.default_rng().random()))
+        else:
+            return fresh
+    raise AssertionError("unreachable")
+
+
+def read_batches(
+    uri: str, columns: Sequence[str], *, version: int | None = None, batch_rows: int = ROW_GROUP_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """The table's rows in order of its parts, as record batches of at most `batch_rows` rows."""
+    for part in list_parts(uri, version):
+        with objects.open_seekable(objects.join(uri, part.path)) as file:
+            yield from pq.ParquetFile(file).iter_batches(batch_size=batch_rows, columns=list(columns))
+
+
+def vectors(column: pa.Array | pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A column of equally long float lists as an array (rows, values), without a copy where Arrow allows it."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if len(column) == 0:
+        return np.zeros((0, getattr(column.type, "list_size", 0)), dtype=np.float32)
+    values: np.ndarray[Any, np.dtype[np.float32]] = column.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(column), -1)
+
+
+def storage_options(uri: str) -> dict[str, str] | None:
+    """What delta-rs needs to reach the store, from the usual AWS chain."""
+    if not objects.is_remote(uri):
+        return None
+    session = boto3.Session()
+    options = {"conditional_put": "etag", "AWS_REGION": session.region_name or "us-east-1"}
+    credentials = session.get_credentials()
+    if credentials is not None:
+        frozen = credentials.get_frozen_credentials()
+        options |= {
+            "AWS_ACCESS_KEY_ID": frozen.access_key or "",
+            "AWS_SECRET_ACCESS_KEY": frozen.secret_key or "",
+        }
+        if frozen.token:
+            options["AWS_SESSION_TOKEN"] = frozen.token
+    endpoint = objects.s3_endpoint()
+    if endpoint:
+        options |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http:")).lower()}
+    return options
+
+
+def _add_action(part: Part) -> AddAction:
+    return AddAction(
+        path=part.path,
+        size=part.size,
+        partition_values={},
+        modification_time=int(time.time() * 1000),
+        data_change=True,
+        stats=json.dumps({"numRecords": part.rows}),
+    )
