@@ -1,0 +1,72 @@
+"""A batch job from its configuration to its tables: claim, plan, execute, count."""
+
+import logging
+from typing import Any, Protocol
+
+from genre_ray.config import JobConfiguration
+from genre_ray.runs import cluster, estimate
+from genre_ray.runs.execute import Source, Step, execute
+from genre_ray.runs.identity import make_identity
+from genre_ray.runs.ledger import Ledger, Totals
+from genre_ray.runs.plan import WorkItem, settle_plans
+from genre_ray.storage.objects import StoredFile
+
+logger = logging.getLogger(__name__)
+
+DONE, TOO_MANY_REJECTED = 0, 3
+
+
+class ListedSource(Source, Protocol):
+    """A source that knows its inputs."""
+
+    def list_inputs(self) -> list[StoredFile]:
+        """The inputs as they are now, in an order that does not change."""
+        ...
+
+    def cut(self, files: Any, rows_per_shard: int) -> list[WorkItem]:
+        """Work items of new inputs."""
+        ...
+
+
+def run_batch(
+    configuration: JobConfiguration, *, job: str, table: str, source: ListedSource, step: Step, **sources: Any
+) -> int:
+    """Write `output/<table>` and `output/rejected`, whole shards at a time, each once.
+
+    Args:
+        configuration: the job's.
+        job: its name.
+        table: the name of the data table.
+        source: where rows come from.
+        step: what is done with them.
+        sources: what the identity holds beside the settings: ids of bundles, versions of tables.
+
+    Returns:
+        The job's exit code: 0, or 3 when more rows were rejected than `max_rejected`.
+    """
+    execution, output = configuration.execution, configuration.output
+    listed = source.list_inputs()
+    if configuration.dry_run:
+        items = source.cut(listed, execution.rows_per_shard)
+        for line in estimate.describe(items, source, step, execution):
+            logger.info("%s", line)
+        return DONE
+    identity = make_identity(job, configuration.identity(), **sources)
+    ledger = Ledger.claim(output, table, step.schema, identity, resume=configuration.resume)
+    plans = settle_plans(output, listed, source.cut, execution.rows_per_shard)
+    if all(ledger.shards_done(item) is None for plan in plans for item in plan.items):
+        logger.info("%s: nothing to do, run %s is complete: %s", output, ledger.run, ledger.totals())
+    else:
+        cluster.connect()
+        shards = execute(ledger, plans, source, step, execution)
+        logger.info("%s: run %s made %d shards durable: %s", output, ledger.run, shards, ledger.totals())
+    return exit_code(ledger.totals(), configuration)
+
+
+def exit_code(totals: Totals, configuration: JobConfiguration) -> int:
+    """Whether the share of rejected rows is one that the configuration accepts."""
+    limit = configuration.max_rejected
+    if limit is None or totals.rejected <= limit:
+        return DONE
+    logger.error("%d rows were rejected, max_rejected allows %d: see the rejected table", totals.rejected, limit)
+    return TOO_MANY_REJECTED

@@ -1,0 +1,28 @@
+"""The Ray cluster a job runs on: the one it was submitted to or is pointed at, or else one of its own here."""
+
+import logging
+import os
+
+import ray
+
+logger = logging.getLogger(__name__)
+
+
+def connect() -> None:
+    """Join the cluster that `RAY_ADDRESS` names, or start one on this machine; do nothing when connected already.
+
+    A cluster that Ray starts here asks for a token, unless `RAY_AUTH_MODE` says otherwise: whoever can reach its ports
+    could run code.
+    """
+    if ray.is_initialized():
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+    else:
+        ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    logger.info("on Ray %s with %.0f CPUs and %.0f GPUs", ray.__version__, *_cpus_and_gpus())
+
+
+def _cpus_and_gpus() -> tuple[float, float]:
+    resources = ray.cluster_resources()
+    return resources.get("CPU", 0), resources.get("GPU", 0)

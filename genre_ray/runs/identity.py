@@ -1,0 +1,52 @@
+"""What makes two runs the same run: the settings that decide the result, the models used and the package's version."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import genre_ray
+from genre_ray.errors import OutputTakenError
+
+Identity = dict[str, Any]
+
+
+def make_identity(job: str, settings: dict[str, Any], **sources: Any) -> Identity:
+    """The identity of a job's run.
+
+    Args:
+        job: the job's name.
+        settings: the identity part of its configuration.
+        sources: what the settings only point to, by content: ids of bundles, versions of tables.
+    """
+    return {"job": job, "version": genre_ray.__version__, "settings": settings, **sources}
+
+
+def run_id(identity: Identity) -> str:
+    """A name for the run, a hash of its identity."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
+    """Every key whose value differs, as `key: X there, Y here`."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in sorted({*theirs, *ours}):
+            yield from differences(theirs.get(key), ours.get(key), f"{path}.{key}" if path else key)
+    elif theirs != ours:
+        yield f"{path}: {json.dumps(theirs, ensure_ascii=False)} there, {json.dumps(ours, ensure_ascii=False)} here"
+
+
+def refuse_other(output: str, theirs: Identity, ours: Identity, *, resume: bool) -> None:
+    """Let a run go on only over its own output, and only when it is asked to.
+
+    Raises:
+        OutputTakenError: the output is another run's (with every difference), or this run's without `resume`.
+    """
+    if run_id(theirs) != run_id(ours):
+        raise OutputTakenError(
+            f"{output} belongs to run {run_id(theirs)}, this is run {run_id(ours)}; choose another --output or make "
+            "the settings equal: " + "; ".join(differences(theirs, ours))
+        )
+    if not resume:
+        raise OutputTakenError(f"{output} already holds run {run_id(ours)}; pass --resume to go on with it")

@@ -1,0 +1,113 @@
+"""The record of a run, kept in the Delta logs of its two tables: who owns the output and which shards are in.
+
+A shard is in when the data table has its transaction `run_id/item/index`. The rejected table is committed first, so
+that a shard that is in has all its rows: rows out + rows rejected = rows in, each once. An attempt that comes second
+is refused by the log; the parts it wrote stay unnamed.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from genre_ray.errors import OutputTakenError
+from genre_ray.runs.identity import Identity, refuse_other, run_id
+from genre_ray.runs.plan import WorkItem
+from genre_ray.storage import objects, tables
+from genre_ray.storage.schemas import REJECTED
+from genre_ray.storage.tables import Append, Part
+
+MIDDLE, LAST = 1, 2
+"""What a shard's transaction says: that more of its item may follow, or that the item ends with it."""
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What a worker tells of a shard that it has written."""
+
+    item: str
+    index: int
+    last: bool
+    rows_in: int
+    parts: tuple[Part, ...]
+    rejected_parts: tuple[Part, ...]
+    seconds: float
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rows_rejected(self) -> int:
+        """How many of the rows read ended in the rejected table."""
+        return sum(part.rows for part in self.rejected_parts)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the tables of a run hold."""
+
+    rows: int
+    rejected: int
+    reasons: dict[str, int]
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.reasons.items()))
+        return f"{self.rows} rows, {self.rejected} rejected" + (f" ({reasons})" if reasons else "")
+
+
+class Ledger:
+    """A claimed output: the folder `output` with the tables `output/<name>` and `output/rejected`."""
+
+    def __init__(self, output: str, name: str, schema: pa.Schema, run: str) -> None:
+        self.output, self.schema, self.run = output, schema, run
+        self.data_uri, self.rejected_uri = objects.join(output, name), objects.join(output, "rejected")
+        self._data, self._rejected = tables.open_table(self.data_uri), tables.open_table(self.rejected_uri)
+
+    @classmethod
+    def claim(cls, output: str, name: str, schema: pa.Schema, identity: Identity, *, resume: bool) -> "Ledger":
+        """Take the output for a run, or join the same run when `resume`.
+
+        Raises:
+            OutputTakenError: the output is another run's, or this run's and not to be resumed.
+        """
+        run = run_id(identity)
+        properties = {"genre_ray.run_id": run, "genre_ray.identity": json.dumps(identity, ensure_ascii=False)}
+        for table, table_schema in ((name, schema), ("rejected", REJECTED)):
+            uri = objects.join(output, table)
+            if tables.create_table(uri, table_schema, properties):
+                resume = True
+                continue
+            theirs = tables.open_table(uri).metadata().configuration.get("genre_ray.identity")
+            if theirs is None:
+                raise OutputTakenError(f"{uri} is a table that genre_ray did not write; choose another --output")
+            refuse_other(output, json.loads(theirs), identity, resume=resume)
+        return cls(output, name, schema, run)
+
+    def shards_done(self, item: WorkItem) -> int | None:
+        """How many shards of the item are in, from its first on; None when all are."""
+        self._data.update_incremental()
+        done = 0
+        while (mark := self._data.transaction_version(f"{self.run}/{item.name}/{done}")) is not None:
+            if mark == LAST:
+                return None
+            done += 1
+        return done
+
+    def commit(self, summaries: Sequence[ShardSummary]) -> int:
+        """Make shards durable; return how many were not in yet."""
+        if not summaries:
+            return 0
+        tables.append(self._rejected, [self._append(s, s.rejected_parts) for s in summaries], REJECTED)
+        return len(tables.append(self._data, [self._append(s, s.parts) for s in summaries], self.schema))
+
+    def totals(self) -> Totals:
+        """Counts over the tables as they are now, by this and earlier attempts of the run."""
+        reasons: dict[str, int] = {}
+        for batch in tables.read_batches(self.rejected_uri, ["reason"], batch_rows=65536):
+            for count in batch.column("reason").value_counts().to_pylist():
+                reasons[count["values"]] = reasons.get(count["values"], 0) + count["counts"]
+        rows = sum(part.rows for part in tables.list_parts(self.data_uri))
+        return Totals(rows, sum(reasons.values()), reasons)
+
+    def _append(self, summary: ShardSummary, parts: Sequence[Part]) -> Append:
+        mark = LAST if summary.last else MIDDLE
+        return Append(f"{self.run}/{summary.item}/{summary.index}", parts, mark)
