@@ -1,0 +1,153 @@
+"""The features table: how documents become its rows, and how its rows are read again."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+
+from genre_ray.catalog.archives import RawDocument
+from genre_ray.catalog.documents import Document, parse_document
+from genre_ray.catalog.rejection import Rejection
+from genre_ray.errors import InputError
+from genre_ray.features.columns import FEATURE_COLUMNS
+from genre_ray.features.flatten import flatten
+from genre_ray.runs.plan import WorkItem
+from genre_ray.storage import objects, tables
+from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.schemas import features_schema
+
+Vector = np.ndarray[Any, np.dtype[np.float32]]
+
+OUTCOME = pa.schema([(name, pa.string()) for name in ("source_uri", "recording_id", "reason", "detail")])
+"""What a step tells of a rejected row."""
+
+
+class FeaturesStep:
+    """Raw documents → rows of the features table, and the documents that were rejected."""
+
+    schema = features_schema(FEATURE_COLUMNS)
+
+    def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
+        """See `genre_ray.runs.execute.Step`."""
+        accepted: list[tuple[RawDocument, Document, Vector]] = []
+        rejected: list[tuple[RawDocument, Rejection]] = []
+        for raw in rows:
+            outcome = _read(raw)
+            if isinstance(outcome, Rejection):
+                rejected.append((raw, outcome))
+            else:
+                accepted.append((raw, *outcome))
+        return self._table(accepted), rejections([(raw.uri, why) for raw, why in rejected])
+
+    def _table(self, accepted: Sequence[tuple[RawDocument, Document, Vector]]) -> pa.Table:
+        vectors = np.concatenate([vector for *_, vector in accepted]) if accepted else np.zeros(0, np.float32)
+        values = [
+            [document.recording_id for _, document, _ in accepted],
+            [document.submission for _, document, _ in accepted],
+            [list(document.artist_ids) for _, document, _ in accepted],
+            [document.release_group_id for _, document, _ in accepted],
+            [raw.uri for raw, _, _ in accepted],
+            [document.extractor for _, document, _ in accepted],
+        ]
+        columns = [pa.array(column, kind) for column, kind in zip(values, self.schema.types[:-1], strict=True)]
+        features = pa.FixedSizeListArray.from_arrays(pa.array(vectors), len(FEATURE_COLUMNS))
+        return pa.Table.from_arrays([*columns, features.cast(self.schema.field("features").type)], schema=self.schema)
+
+
+def rejections(rejected: Sequence[tuple[str, Rejection]]) -> pa.Table:
+    """(source, why) as rows of `OUTCOME`."""
+    rows = [
+        {"source_uri": uri, "recording_id": why.recording_id, "reason": str(why.reason), "detail": why.detail}
+        for uri, why in rejected
+    ]
+    return pa.Table.from_pylist(rows, schema=OUTCOME)
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """A features table as a source of rows: its parts at one version.
+
+    Attributes:
+        uri: the table.
+        limit: take only so many rows of each part.
+    """
+
+    uri: str
+    version: int | None = None
+    limit: int | None = None
+
+    def list_inputs(self) -> list[StoredFile]:
+        """The table's parts. Parts never change, so their path is their version.
+
+        Raises:
+            InputError: there is no table, or it has no rows.
+        """
+        parts = tables.list_parts(self.uri, self.version)
+        if not parts:
+            raise InputError(f"{self.uri}: expected a table with rows, found an empty one; ingest documents into it")
+        return [StoredFile(objects.join(self.uri, part.path), part.path, part.size, part.path) for part in parts]
+
+    def cut(self, files: Sequence[StoredFile], rows_per_shard: int) -> list[WorkItem]:
+        """One work item a part."""
+        return [WorkItem(f"t{n:06d}", "table", (file,), self.limit) for n, file in enumerate(files)]
+
+    def read(self, item: WorkItem, rows_per_shard: int, first_shard: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield (shard, rows) from `first_shard` on."""
+        (part,) = item.files
+        position, first = 0, first_shard * rows_per_shard
+        with objects.open_seekable(part.uri) as file:
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=tables.ROW_GROUP_ROWS):
+                batch = batch.slice(0, None if item.rows is None else max(0, item.rows - position))
+                for start in _cuts(position, position + batch.num_rows, rows_per_shard):
+                    shard = start // rows_per_shard
+                    rows = batch.slice(start - position, (shard + 1) * rows_per_shard - start)
+                    if start >= first and rows.num_rows:
+                        yield shard, rows
+                position += batch.num_rows
+
+
+def table_columns(uri: str) -> tuple[str, ...]:
+    """The names of a features table's columns.
+
+    Raises:
+        InputError: it is not a features table.
+    """
+    columns = tables.part_metadata(uri).get("columns")
+    if columns is None:
+        raise InputError(f"{uri}: expected a features table with genre_ray.columns in its parts, found another table")
+    return tuple(json.loads(columns))
+
+
+def read_features(uri: str) -> "ray.data.Dataset":
+    """The features table as a dataset of Arrow blocks, for people who chain steps of their own."""
+    source = FeatureRows(uri)
+    items = [{"item": item.to_json()} for item in source.cut(source.list_inputs(), tables.ROW_GROUP_ROWS)]
+
+    def batches(batch: pa.Table) -> Iterator[pa.Table]:
+        for item in batch["item"].to_pylist():
+            for _, rows in source.read(WorkItem.from_json(item), tables.ROW_GROUP_ROWS, 0):
+                yield pa.Table.from_batches([rows])
+
+    return ray.data.from_items(items).map_batches(batches, batch_size=1, batch_format="pyarrow")
+
+
+def _read(raw: RawDocument) -> tuple[Document, Vector] | Rejection:
+    if isinstance(raw.payload, Rejection):
+        return raw.payload
+    document = parse_document(raw.name, raw.payload)
+    if isinstance(document, Rejection):
+        return document
+    vector = flatten(document)
+    return vector if isinstance(vector, Rejection) else (document, vector)
+
+
+def _cuts(start: int, stop: int, every: int) -> Iterator[int]:
+    """`start`, then every multiple of `every` before `stop`."""
+    while start < stop:
+        yield start
+        start = (start // every + 1) * every
