@@ -1,0 +1,97 @@
+"""Steps that write the predictions table: rows of features, or documents at once, through a bundle's model."""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from genre_ray.catalog.archives import RawDocument
+from genre_ray.catalog.rejection import Reason, Rejection
+from genre_ray.decisions.thresholds import decide
+from genre_ray.features.table import FeaturesStep, rejections
+from genre_ray.inference.predictor import Predictor
+from genre_ray.storage import tables
+from genre_ray.storage.bundles import read_bundle
+from genre_ray.storage.schemas import predictions_schema
+
+
+class PredictRows:
+    """Rows of a features table → rows of the predictions table.
+
+    A row whose scores are not finite (its features overflow the network) is rejected.
+    """
+
+    def __init__(self, bundle_uri: str, model: dict[str, Any], *, all_scores: bool) -> None:
+        self.bundle_uri, self.all_scores, self.taxonomy = bundle_uri, all_scores, str(model["taxonomy"])
+        metadata = {
+            "labels": json.dumps(model["labels"], ensure_ascii=False),
+            "thresholds": json.dumps(model["thresholds"]),
+            "calibration": model["calibration"],
+            "taxonomy": self.taxonomy,
+        }
+        self.schema = predictions_schema(metadata, all_scores=all_scores)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the model, which every worker loads for itself."""
+        return {name: value for name, value in self.__dict__.items() if name != "predictor"}
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The model, loaded when it is first needed."""
+        return Predictor(read_bundle(self.bundle_uri))
+
+    def __call__(self, rows: pa.RecordBatch | pa.Table) -> tuple[pa.Table, pa.Table]:
+        """See `genre_ray.runs.execute.Step`."""
+        rows = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+        scores = self.predictor.scores(tables.vectors(rows.column("features")))
+        finite = np.isfinite(scores).all(axis=1)
+        return self._table(rows.filter(finite), scores[finite]), self._rejected(rows.filter(~finite))
+
+    def _table(self, rows: pa.Table, scores: np.ndarray[Any, np.dtype[np.float32]]) -> pa.Table:
+        decided = decide(scores, self.predictor.thresholds)
+        label_column = pa.array(self.predictor.labels, pa.string())
+        offsets = pa.array(np.concatenate([[0], decided.sum(axis=1).cumsum()]), pa.int32())
+        chosen = pa.array(decided.nonzero()[1])
+        count = rows.num_rows
+        columns = [
+            rows.column("recording_id"),
+            rows.column("submission"),
+            pa.array(["recording"] * count, pa.string()),
+            pa.array([self.taxonomy] * count, pa.string()),
+            # Columns are sorted by label, and a parent's name is the beginning of its children's: parents come first.
+            pa.ListArray.from_arrays(offsets, label_column.take(chosen)),
+            pa.ListArray.from_arrays(offsets, pa.array(scores[decided], pa.float32())),
+            pa.array([False] * count, pa.bool_()),
+            pa.array([self.predictor.bundle_id] * count, pa.string()),
+        ]
+        if self.all_scores:
+            every = pa.array(np.arange(count + 1) * scores.shape[1], pa.int32())
+            columns.append(pa.ListArray.from_arrays(every, pa.array(scores.ravel(), pa.float32())))
+        return pa.table(columns, names=self.schema.names).cast(self.schema)
+
+    def _rejected(self, rows: pa.Table) -> pa.Table:
+        detail = f"expected finite scores, found others with the bundle {self.bundle_uri}"
+        uris, recordings = rows.column("source_uri").to_pylist(), rows.column("recording_id").to_pylist()
+        return rejections(
+            [
+                (uri, Rejection(Reason.NOT_FINITE, detail, recording))
+                for uri, recording in zip(uris, recordings, strict=True)
+            ]
+        )
+
+
+class PredictDocuments(PredictRows):
+    """Raw documents → rows of the predictions table, in one pass."""
+
+    def __init__(self, bundle_uri: str, model: dict[str, Any], *, all_scores: bool) -> None:
+        super().__init__(bundle_uri, model, all_scores=all_scores)
+        self.features = FeaturesStep()
+
+    def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
+        """See `genre_ray.runs.execute.Step`."""
+        features, unread = self.features(rows)
+        predicted, unscored = super().__call__(features)
+        return predicted, pa.concat_tables([unread, unscored])

@@ -1,0 +1,31 @@
+"""S0's fusion network: one dense layer over the embeddings of several source networks."""
+
+from torch import Tensor, nn
+
+from genre_ray.config import Settings
+from genre_ray.models.essentia import initialise
+
+
+class FusionSettings(Settings):
+    """The shape of a `FusionNetwork`; the default is the published one."""
+
+    dropout: float = 0.5
+
+
+class FusionNetwork(nn.Module):
+    """(rows, inputs) L2-normalised embeddings side by side → (rows, labels) logits."""
+
+    def __init__(self, inputs: int, labels: int, settings: FusionSettings) -> None:
+        super().__init__()
+        self.embedding_width = inputs
+        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(inputs, labels))
+        initialise(self, "uniform")
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """The input itself: this network has no layer before its output."""
+        return inputs
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(rows, inputs) → (rows, labels)."""
+        logits: Tensor = self.head(inputs)
+        return logits

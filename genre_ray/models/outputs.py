@@ -1,0 +1,30 @@
+"""What a network's logits mean: the loss that trains them and the score that they become."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Output:
+    """Loss and score of one kind of output.
+
+    Attributes:
+        task: `multi_label` or `single_label`.
+        losses: (logits (rows, labels), targets (rows, labels)) → (rows,), each row's own loss.
+        score: logits (rows, labels) → scores (rows, labels).
+    """
+
+    task: str
+    losses: Callable[[Tensor, Tensor], Tensor]
+    score: Callable[[Tensor], Tensor]
+
+
+def _binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+
+
+OUTPUTS = {"sigmoid": Output("multi_label", _binary_cross_entropy, torch.sigmoid)}

@@ -1,0 +1,94 @@
+"""From rows of the features table to what a network is trained on; fixed once fitted, and part of the bundle."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genre_ray.features.scaling import Scaling
+from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
+
+
+class Standardise(nn.Module):
+    """(rows, columns) raw values → standardised ones; a missing value (NaN) becomes 0, the training mean."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, columns: int, clip_sd: float | None = None) -> None:
+        super().__init__()
+        self.clip_sd = clip_sd
+        self.register_buffer("mean", torch.zeros(columns))
+        self.register_buffer("scale", torch.ones(columns))
+
+    @classmethod
+    def of(cls, scaling: Scaling, clip_sd: float | None = None) -> "Standardise":
+        """Standardise as fitted; `clip_sd` bounds the result to so many standard deviations."""
+        module = cls(len(scaling.mean), clip_sd)
+        module.mean.copy_(torch.from_numpy(scaling.mean))
+        module.scale.copy_(torch.from_numpy(scaling.scale))
+        return module
+
+    def describe(self) -> dict[str, Any]:
+        """What `build_preparation` needs to make it again, but for the tensors."""
+        return {"kind": "standardise", "columns": len(self.mean), "clip_sd": self.clip_sd}
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(rows, columns) → (rows, columns)."""
+        standardised = torch.nan_to_num((features - self.mean) * self.scale, nan=0.0)
+        return standardised if self.clip_sd is None else standardised.clamp(-self.clip_sd, self.clip_sd)
+
+
+class Embeddings(nn.Module):
+    """(rows, columns) → (rows, embeddings): every source network's embedding, L2-normalised, side by side.
+
+    S0's fusion input: all networks see the same features, so that a recording of any source has all embeddings.
+    """
+
+    def __init__(self, sources: Sequence[tuple[Standardise, EssentiaNetwork]]) -> None:
+        super().__init__()
+        self._sources = list(sources)
+        self.standardise = nn.ModuleList(standardise for standardise, _ in sources)
+        self.networks = nn.ModuleList(network for _, network in sources)
+        self.width = sum(network.embedding_width for _, network in sources)
+        self.requires_grad_(False).eval()
+
+    def describe(self) -> dict[str, Any]:
+        """What `build_preparation` needs to make it again, but for the tensors."""
+        sources = [
+            {
+                "standardise": standardise.describe(),
+                "network": network.settings.model_dump(mode="json"),
+                "labels": network.labels,
+            }
+            for standardise, network in self._sources
+        ]
+        return {"kind": "embeddings", "sources": sources}
+
+    def train(self, mode: bool = True) -> "Embeddings":
+        """Stay in evaluation mode: an embedding is taken with dropout off."""
+        return super().train(False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(rows, columns) → (rows, sum of embedding widths)."""
+        embeddings = [
+            nn.functional.normalize(network.embed(standardise(features)), dim=1)
+            for standardise, network in self._sources
+        ]
+        return torch.cat(embeddings, dim=1)
+
+
+Preparation = Standardise | Embeddings
+
+
+def build_preparation(description: dict[str, Any]) -> Preparation:
+    """The preparation that described itself so, with empty tensors."""
+    if description["kind"] == "standardise":
+        return Standardise(description["columns"], description["clip_sd"])
+    sources = []
+    for source in description["sources"]:
+        columns, clip_sd = source["standardise"]["columns"], source["standardise"]["clip_sd"]
+        settings = EssentiaSettings.from_mapping(source["network"], "network")
+        sources.append((Standardise(columns, clip_sd), EssentiaNetwork(columns, source["labels"], settings)))
+    return Embeddings(sources)
