@@ -1,0 +1,22 @@
+"""`ingest`: AcousticBrainz documents → features table, rejected table."""
+
+from pydantic import Field
+
+from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES
+from genre_ray.catalog.sources import DocumentSource
+from genre_ray.config import JobConfiguration
+from genre_ray.features.table import FeaturesStep
+from genre_ray.runs.batch import run_batch
+
+
+class IngestConfiguration(JobConfiguration):
+    """Read AcousticBrainz documents into OUTPUT/features and OUTPUT/rejected."""
+
+    inputs: tuple[str, ...] = Field(min_length=1, description="folders, archives or documents, local or s3://")
+    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="a larger document is rejected unread")
+
+
+def run(configuration: IngestConfiguration) -> int:
+    """Carry the job out; return its exit code."""
+    source = DocumentSource(configuration.inputs, configuration.limit, configuration.max_document_bytes)
+    return run_batch(configuration, job="ingest", table="features", source=source, step=FeaturesStep())

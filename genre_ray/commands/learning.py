@@ -1,0 +1,180 @@
+"""What `train` and `fuse` share: the examples they learn from, the training itself and the bundle they leave."""
+
+import logging
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from genre_ray.catalog.ground_truth import read_ground_truth
+from genre_ray.config import JobConfiguration, Settings
+from genre_ray.decisions.thresholds import plug_in_thresholds
+from genre_ray.features.columns import schema_hash
+from genre_ray.features.table import table_columns
+from genre_ray.inference.predictor import Predictor, to_tensors
+from genre_ray.inference.recordings import average_submissions
+from genre_ray.labels.space import label_matrix
+from genre_ray.metrics.ranking import average_precision, roc_auc
+from genre_ray.models.preparation import Preparation
+from genre_ray.reports.card import card
+from genre_ray.runs import cluster
+from genre_ray.runs.identity import Identity, refuse_other, run_id
+from genre_ray.storage import bundles, objects, tables
+from genre_ray.storage.bundles import Bundle
+from genre_ray.training.examples import Examples, Split, load_rows, make_examples
+from genre_ray.training.loop import Fitted, Task, fit
+from genre_ray.training.systems import System, TrainingRules
+
+logger = logging.getLogger(__name__)
+
+
+class LearningConfiguration(JobConfiguration):
+    """Settings of everything that learns from a features table and a ground truth."""
+
+    features: str = Field(description="features table, e.g. OUTPUT/features of an ingest")
+    taxonomy: str = Field(description="name of the taxonomy that the labels belong to")
+    ground_truth: str = Field(description="TSV of the task, also .bz2; train's, or all parts' when it is the only one")
+    validation_ground_truth: str | None = Field(None, description="TSV of the validation part")
+    test_ground_truth: str | None = Field(None, description="TSV of the test part")
+    split: Split = Split()
+    rules: dict[str, Any] = Field({}, description="training rules that differ from the system's published ones")
+    network: dict[str, Any] = Field({}, description="network settings that differ from the published ones")
+
+    @model_validator(mode="after")
+    def _parts(self) -> "LearningConfiguration":
+        if self.test_ground_truth and not self.validation_ground_truth:
+            raise ValueError("test_ground_truth needs validation_ground_truth too: name both, or split by hash")
+        return self
+
+
+def already_done(configuration: LearningConfiguration, identity: Identity) -> bool:
+    """Whether the output holds this run's bundle.
+
+    Raises:
+        OutputTakenError: it holds another's, or this one's without `resume`.
+    """
+    if not bundles.is_bundle(configuration.output):
+        return False
+    _, model = bundles.read_model(configuration.output)
+    refuse_other(configuration.output, model["lineage"]["identity"], identity, resume=configuration.resume)
+    logger.info("%s: nothing to do, run %s is complete", configuration.output, run_id(identity))
+    return True
+
+
+def read_examples(configuration: LearningConfiguration, version: int) -> Examples:
+    """The examples of the configuration's ground truths."""
+    if configuration.validation_ground_truth is None:
+        uris = {"all": configuration.ground_truth}
+    else:
+        uris = {"train": configuration.ground_truth, "validation": configuration.validation_ground_truth}
+        if configuration.test_ground_truth:
+            uris["test"] = configuration.test_ground_truth
+    truths = {part: read_ground_truth(uri) for part, uri in uris.items()}
+    examples = make_examples(configuration.features, version, truths, configuration.split)
+    counts = ", ".join(f"{count} {part}" for part, count in sorted(Counter(examples.parts.tolist()).items()))
+    logger.info("%s: %d labels, rows: %s", configuration.taxonomy, len(examples.labels), counts)
+    return examples
+
+
+def learn(
+    configuration: LearningConfiguration,
+    identity: Identity,
+    system: System,
+    examples: Examples,
+    preparation: Preparation,
+    inputs: int,
+    version: int,
+) -> int:
+    """Train on the prepared examples and write the bundle; return the exit code."""
+    cluster.connect()
+    network = system.resolve_network(configuration.network)
+    rules = system.resolve_rules(configuration.rules)
+    task = Task(system, network, rules, preparation, inputs, configuration.features, version, examples)
+    storage = objects.join(objects.absolute(configuration.output), "_run")
+    fitted = fit(task, storage, configuration.execution)
+    logger.info("%s: best of %d epochs is %d", configuration.taxonomy, len(fitted.history), fitted.best_epoch + 1)
+    model = _describe(configuration, identity, system, network, rules, examples, preparation, inputs, version)
+    tensors = to_tensors(preparation, fitted.weights)
+    scores, truth = _validation_scores(
+        Bundle(configuration.output, "", model, tensors), configuration, examples, version
+    )
+    model["thresholds"] = plug_in_thresholds(truth, scores).tolist()
+    model["metrics"] = _metrics(fitted, scores, truth)
+    bundles.write_bundle(configuration.output, model, tensors, examples.per_recording(), card(model))
+    objects.delete_folder(storage)
+    logger.info("%s: bundle written, validation ROC AUC %.4f", configuration.output, model["metrics"]["roc_auc"] or 0)
+    return 0
+
+
+def _describe(
+    configuration: LearningConfiguration,
+    identity: Identity,
+    system: System,
+    network: Settings,
+    rules: TrainingRules,
+    examples: Examples,
+    preparation: Preparation,
+    inputs: int,
+    version: int,
+) -> dict[str, Any]:
+    columns = table_columns(configuration.features)
+    return {
+        "system": system.name,
+        "task": system.outputs.task,
+        "source": system.source,
+        "taxonomy": configuration.taxonomy,
+        "labels": list(examples.labels),
+        "thresholds": [1.0] * len(examples.labels),
+        "calibration": "none",
+        "architecture": {
+            "inputs": inputs,
+            "network": network.model_dump(mode="json"),
+            "output": system.output,
+        },
+        "preprocessing": preparation.describe(),
+        "input": {"schema_hash": schema_hash(columns), "columns": list(columns)},
+        "rules": rules.model_dump(mode="json"),
+        "data": _data(configuration.features, version, examples),
+        "lineage": {"run_id": run_id(identity), "identity": identity},
+    }
+
+
+def _data(features_uri: str, version: int, examples: Examples) -> dict[str, Any]:
+    rows = set(examples.of("train").rows.tolist())
+    extractors: Counter[str] = Counter()
+    position = 0
+    for batch in tables.read_batches(features_uri, ["extractor"], version=version, batch_rows=65536):
+        column = batch.column("extractor").to_pylist()
+        extractors.update(name for offset, name in enumerate(column) if position + offset in rows)
+        position += batch.num_rows
+    recordings = examples.per_recording()
+    return {
+        "recordings": dict(sorted(Counter(recordings["part"].to_pylist()).items())),
+        "rows": len(examples),
+        "extractors": dict(extractors.most_common()),
+    }
+
+
+def _validation_scores(
+    bundle: Bundle, configuration: LearningConfiguration, examples: Examples, version: int
+) -> tuple[np.ndarray[Any, Any], Any]:
+    """Scores and truth of the validation recordings, a recording's submissions averaged."""
+    validation = examples.of("validation")
+    predictor = Predictor(bundle)
+    batches = load_rows(configuration.features, version, validation.rows)
+    scores = np.concatenate([predictor.scores(batch) for batch in batches])
+    recordings, means = average_submissions(validation.recording_ids.tolist(), scores)
+    label_sets = dict(zip(validation.recording_ids.tolist(), validation.label_sets, strict=True))
+    return means, label_matrix([label_sets[recording] for recording in recordings], examples.labels)
+
+
+def _metrics(fitted: Fitted, scores: np.ndarray[Any, Any], truth: Any) -> dict[str, Any]:
+    return {
+        "part": "validation",
+        "roc_auc": roc_auc(truth, scores).macro,
+        "average_precision": average_precision(truth, scores).macro,
+        "best_epoch": fitted.best_epoch + 1,
+        "epochs": len(fitted.history),
+        "history": fitted.history,
+    }

@@ -1,0 +1,70 @@
+"""`pipeline`: several jobs from one YAML, in its order, skipping what is already done."""
+
+import logging
+from typing import Any
+
+from pydantic import Field
+
+from genre_ray.commands import evaluate, fuse, ingest, predict, train
+from genre_ray.config import Execution, JobConfiguration
+from genre_ray.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+JOBS: dict[str, tuple[Any, Any]] = {
+    "ingest": (ingest.IngestConfiguration, ingest.run),
+    "train": (train.TrainConfiguration, train.run),
+    "fuse": (fuse.FuseConfiguration, fuse.run),
+    "predict": (predict.PredictConfiguration, predict.run),
+    "evaluate": (evaluate.EvaluateConfiguration, evaluate.run),
+}
+
+PipelineStep = dict[str, dict[str, Any]]
+
+
+class PipelineConfiguration(JobConfiguration):
+    """Run the jobs under `steps` one after the other; `{output}` in any of their settings is the pipeline's output."""
+
+    steps: tuple[PipelineStep, ...] = Field(min_length=1, description="a list of job: settings")
+    common: dict[str, Any] = Field({}, description="settings for every step whose job has them")
+    execution: Execution = Execution()
+
+
+def run(configuration: PipelineConfiguration) -> int:
+    """Carry every step out; return the first exit code that is not 0, or 0."""
+    prepared = [_prepare(step, number, configuration) for number, step in enumerate(configuration.steps, 1)]
+    for number, (job, settings) in enumerate(prepared, 1):
+        logger.info("step %d of %d: %s → %s", number, len(prepared), job, settings.output)
+        if configuration.dry_run and number > 1:
+            continue
+        code: int = JOBS[job][1](settings)
+        if code != 0:
+            return code
+    return 0
+
+
+def _prepare(step: PipelineStep, number: int, configuration: PipelineConfiguration) -> tuple[str, JobConfiguration]:
+    if len(step) != 1 or next(iter(step)) not in JOBS:
+        raise ConfigurationError(
+            f"steps.{number}: expected one of {', '.join(JOBS)} with its settings, found {', '.join(step) or 'nothing'}"
+        )
+    ((job, settings),) = step.items()
+    cls: type[JobConfiguration] = JOBS[job][0]
+    common = {key: value for key, value in configuration.common.items() if key in cls.model_fields}
+    execution = configuration.execution.model_dump(exclude_unset=True)
+    filled = _fill({**common, **(settings or {})}, configuration.output.rstrip("/"))
+    placement = {"resume": True, "dry_run": configuration.dry_run}
+    return job, cls.from_mapping(
+        {**placement, **filled, "execution": {**execution, **filled.get("execution", {})}},
+        f"steps.{number} ({job})",
+    )
+
+
+def _fill(value: Any, output: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{output}", output)
+    if isinstance(value, dict):
+        return {key: _fill(inner, output) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fill(inner, output) for inner in value]
+    return value

@@ -1,0 +1,73 @@
+"""`predict`: documents or a features table + a bundle → predictions table, run TSV on request."""
+
+import logging
+
+from pydantic import Field, model_validator
+
+from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES
+from genre_ray.catalog.run_file import format_run
+from genre_ray.catalog.sources import DocumentSource
+from genre_ray.config import JobConfiguration
+from genre_ray.errors import ConfigurationError
+from genre_ray.features.columns import FEATURE_COLUMNS
+from genre_ray.features.table import FeatureRows, table_columns
+from genre_ray.inference.batch import PredictDocuments, PredictRows
+from genre_ray.inference.predictor import check_columns
+from genre_ray.inference.recordings import recording_labels
+from genre_ray.runs.batch import run_batch
+from genre_ray.storage import objects
+from genre_ray.storage.bundles import read_bundle
+
+logger = logging.getLogger(__name__)
+
+
+class PredictConfiguration(JobConfiguration):
+    """Label a catalog with a bundle; writes OUTPUT/predictions, OUTPUT/rejected and on request OUTPUT/run.tsv."""
+
+    bundle: str = Field(description="the bundle to predict with")
+    inputs: tuple[str, ...] = Field((), description="documents: folders, archives or files, local or s3://")
+    features: str | None = Field(None, description="a features table, instead of inputs")
+    target: str | None = Field(None, description="taxonomy to answer in; the bundle's own when not given")
+    all_scores: bool = Field(False, description="store the scores of all labels too")
+    run_tsv: bool = Field(False, description="write OUTPUT/run.tsv in the task's format")
+    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="a larger document is rejected unread")
+
+    @model_validator(mode="after")
+    def _one_catalog(self) -> "PredictConfiguration":
+        if bool(self.inputs) == (self.features is not None):
+            raise ValueError("expected either --inputs (documents) or --features (a table); give one of them")
+        return self
+
+
+def run(configuration: PredictConfiguration) -> int:
+    """Carry the job out; return its exit code."""
+    bundle = read_bundle(configuration.bundle)
+    taxonomy = bundle.model["taxonomy"]
+    if configuration.target not in (None, taxonomy):
+        raise ConfigurationError(
+            f"--target {configuration.target}: the bundle {bundle.uri} answers in {taxonomy!r}; "
+            "leave --target out or use a bundle trained for it"
+        )
+    source: DocumentSource | FeatureRows
+    step: PredictRows
+    if configuration.features is None:
+        check_columns(bundle, FEATURE_COLUMNS, "documents")
+        source = DocumentSource(configuration.inputs, configuration.limit, configuration.max_document_bytes)
+        step = PredictDocuments(bundle.uri, bundle.model, all_scores=configuration.all_scores)
+    else:
+        source = FeatureRows(configuration.features, limit=configuration.limit)
+        check_columns(bundle, table_columns(configuration.features), configuration.features)
+        step = PredictRows(bundle.uri, bundle.model, all_scores=configuration.all_scores)
+    code = run_batch(
+        configuration,
+        job="predict",
+        table="predictions",
+        source=source,
+        step=step,
+        bundles=[bundle.bundle_id],
+    )
+    if configuration.run_tsv and not configuration.dry_run:
+        uri = objects.join(configuration.output, "run.tsv")
+        objects.write_bytes(uri, format_run(recording_labels(objects.join(configuration.output, "predictions"))))
+        logger.info("%s written", uri)
+    return code
