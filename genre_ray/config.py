@@ -43,7 +43,7 @@ class Execution(Settings):
 
     workers: int | None = Field(None, ge=1, description="worker processes; all CPUs (or GPUs) when not given")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker")
-    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a worker")
+    gpus_per_worker: float | None = Field(None, ge=0, description="GPUs for a worker; what is there when not given")
     rows_per_shard: int = Field(5000, ge=1, description="rows that one commit makes durable at once")
     batch_rows: int = Field(256, ge=1, description="rows that are computed together")
 
