@@ -1,13 +1,19 @@
-"""Evaluate predictions or runs against the truth: `report.json` and `report.html` in the output folder."""
+"""Evaluate predictions or runs against the truth: `report.json` and `report.html` in the output folder.
 
+A report belongs to a run, as every output does; it is complete when `report.json`, written last and only if absent,
+is there.
+"""
+
+import hashlib
 import json
 import logging
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from genre_ray import __version__
 from genre_ray.config import JobConfiguration, Settings
+from genre_ray.errors import OutputTakenError
 from genre_ray.reports.evaluation import evaluate
 from genre_ray.reports.html import render
 from genre_ray.reports.inputs import (
@@ -17,7 +23,8 @@ from genre_ray.reports.inputs import (
     truth_of_file,
 )
 from genre_ray.reports.result import EvaluationResult
-from genre_ray.storage import objects
+from genre_ray.runs.identity import Identity, make_identity, refuse_other, run_id
+from genre_ray.storage import bundles, objects, tables
 
 logger = logging.getLogger(__name__)
 
@@ -82,27 +89,72 @@ class EvaluateConfiguration(JobConfiguration):
 
 
 def run(configuration: EvaluateConfiguration) -> int:
-    """Evaluate and write `report.json` and `report.html`, replacing an earlier report; return the exit code.
+    """Evaluate and write `report.json` and `report.html`; return the exit code.
 
     Raises:
         InputError: an input cannot be evaluated; nothing is written then.
+        OutputTakenError: the output holds the report of another run, or of this one and is not to be resumed.
     """
     if configuration.dry_run:
         for evaluation in configuration.wanted():
             logger.info("would evaluate %s", evaluation.model_dump(exclude_none=True))
         return 0
+    sources = {evaluation.name: _contents(evaluation) for evaluation in configuration.wanted()}
+    identity = make_identity("evaluate", configuration.identity(), sources=sources)
+    page = objects.join(configuration.output, "report.html")
+    if _already_done(configuration, identity):
+        logger.info("nothing to do, run %s is complete, report: %s", run_id(identity), page)
+        return 0
     results = [_evaluate(evaluation, configuration) for evaluation in configuration.wanted()]
     document = {
         "genre_ray": __version__,
-        "configuration": configuration.identity(),
+        "run_id": run_id(identity),
+        "identity": identity,
         "evaluations": [result.as_dict() for result in results],
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    objects.write_bytes(objects.join(configuration.output, "report.json"), text.encode())
-    page = objects.join(configuration.output, "report.html")
     objects.write_bytes(page, render(results, configuration.title, __version__).encode())
+    if not objects.put_if_absent(_report_uri(configuration), text.encode()):
+        _already_done(configuration.model_copy(update={"resume": True}), identity)
     logger.info("report of %d evaluations: %s", len(results), page)
     return 0
+
+
+def _report_uri(configuration: EvaluateConfiguration) -> str:
+    return objects.join(configuration.output, "report.json")
+
+
+def _already_done(configuration: EvaluateConfiguration, identity: Identity) -> bool:
+    """Whether the output holds this run's report; raises OutputTakenError for another's."""
+    uri = _report_uri(configuration)
+    if not objects.exists(uri):
+        return False
+    try:
+        theirs = json.loads(objects.read_bytes(uri))["identity"]
+    except (ValueError, LookupError, TypeError):
+        raise OutputTakenError(
+            f"{uri}: expected a report of genre_ray or nothing, found another file; choose another --output"
+        ) from None
+    refuse_other(configuration.output, theirs, identity, resume=configuration.resume)
+    return True
+
+
+def _contents(evaluation: Evaluation) -> dict[str, Any]:
+    """What the inputs of an evaluation hold, by content where they are files, by run and version where tables."""
+    if evaluation.predictions is not None:
+        table = tables.open_table(evaluation.predictions)
+        metadata = table.metadata()
+        writer = metadata.configuration.get("genre_ray.run_id") or str(metadata.id)
+        predictions = {"predictions_run": writer, "predictions_version": table.version()}
+    else:
+        predictions = {"run_sha256": _sha256(str(evaluation.run))}
+    if evaluation.examples is not None:
+        return {**predictions, "bundle": bundles.read_model(evaluation.examples)[0]}
+    return {**predictions, "ground_truth_sha256": _sha256(str(evaluation.ground_truth))}
+
+
+def _sha256(uri: str) -> str:
+    return hashlib.sha256(objects.read_bytes(uri)).hexdigest()
 
 
 def _evaluate(evaluation: Evaluation, configuration: EvaluateConfiguration) -> EvaluationResult:

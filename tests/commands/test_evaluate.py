@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from genre_ray.commands.evaluate import EvaluateConfiguration, run
 from genre_ray.config import load_configuration
-from genre_ray.errors import ConfigurationError, InputError
+from genre_ray.errors import ConfigurationError, InputError, OutputTakenError
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
 from genre_ray.storage.schemas import predictions_schema
@@ -182,3 +182,43 @@ def test_flags_of_a_single_evaluation():
     flags = ["--output", "o", "--run", "r.tsv", "--examples", "b", "--part", "validation"]
     [evaluation] = load_configuration(EvaluateConfiguration, flags).wanted()
     assert (evaluation.run, evaluation.examples, evaluation.part) == ("r.tsv", "b", "validation")
+
+
+def modified(catalog):
+    return {path.name: path.stat().st_mtime_ns for path in (catalog["folder"] / "report").iterdir()}
+
+
+def test_resume_of_a_complete_report_writes_nothing(catalog, caplog):
+    run(settings(catalog))
+    before = modified(catalog)
+    with caplog.at_level(logging.INFO):
+        assert run(settings(catalog, resume=True)) == 0
+    assert modified(catalog) == before
+    assert f"nothing to do, run {report(catalog)['run_id']} is complete, report: " in caplog.text
+
+
+def test_a_complete_report_is_not_replaced_unless_resumed(catalog):
+    run(settings(catalog))
+    with pytest.raises(OutputTakenError, match="pass --resume"):
+        run(settings(catalog))
+
+
+def test_another_run_is_refused_with_what_differs(catalog):
+    run(settings(catalog))
+    before = modified(catalog)
+    with pytest.raises(OutputTakenError, match=r'settings\.part: null there, "train" here'):
+        run(settings(catalog, part="train", resume=True))
+    table = tables.open_table(f"{catalog['folder']}/predictions")
+    tables.append(table, [tables.Append("run/1")], predictions_schema({}, all_scores=True))
+    with pytest.raises(OutputTakenError, match=r"sources\.single\.predictions_version: 1 there, 2 here"):
+        run(settings(catalog, resume=True))
+    assert modified(catalog) == before
+
+
+def test_a_foreign_file_in_the_reports_place_stays(catalog):
+    foreign = catalog["folder"] / "report" / "report.json"
+    foreign.parent.mkdir()
+    foreign.write_text("[1]")
+    with pytest.raises(OutputTakenError, match="choose another --output"):
+        run(settings(catalog, resume=True))
+    assert foreign.read_text() == "[1]"
