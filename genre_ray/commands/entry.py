@@ -29,8 +29,8 @@ def run_job(configuration: type[C], run: Callable[[C], int], argv: Sequence[str]
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
-    for library in ("ray.data", "ray.train"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    for library, level in (("ray.data", logging.ERROR), ("ray.train", logging.ERROR), ("botocore", logging.WARNING)):
+        logging.getLogger(library).setLevel(level)
     code = 1
     try:
         code = run(load_configuration(configuration, list(sys.argv[1:] if argv is None else argv)))
