@@ -37,7 +37,11 @@ class Bundle:
 
 
 def write_bundle(uri: str, model: dict[str, Any], tensors: Tensors, examples: pa.Table, card: str) -> bool:
-    """Write a bundle; False when a complete one was there first, which then stays as it is."""
+    """Write a bundle; False when a complete one was there first, which then stays as it is.
+
+    What an attempt that did not end has left there is replaced. A bundle has one writer at a time: should two ever
+    write at once, the checksums in `model.json` tell, and a mixture is refused when it is read.
+    """
     if is_bundle(uri):
         return False
     sink = pa.BufferOutputStream()
@@ -84,7 +88,7 @@ def read_bundle(uri: str) -> Bundle:
         tensors = load(_read_checked(uri, WEIGHTS, model))
     except SafetensorError as error:
         raise InputError(f"{uri}/{WEIGHTS}: expected safetensors, found: {error}; restore the bundle") from None
-    return Bundle(uri, bundle_id, model, tensors)
+    return Bundle(objects.absolute(uri), bundle_id, model, tensors)
 
 
 def read_examples(uri: str) -> pa.Table:

@@ -25,6 +25,8 @@ from genre_ray.errors import StorageError
 T = TypeVar("T")
 
 STREAM_BUFFER_BYTES = 8 * 2**20
+PUT_ATTEMPTS = 8
+TEMPORARY = ".writing-"
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,7 @@ def absolute(uri: str) -> str:
 
 def exists(uri: str) -> bool:
     """Whether a file or object of exactly this name is there."""
-    if not is_remote(uri):
-        return os.path.isfile(uri)
-    bucket, key = _bucket_and_key(uri)
-    try:
-        s3_client().head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if _status(error) == 404:
-            return False
-        raise _storage_error(uri, error) from None
-    except BotoCoreError as error:
-        raise _storage_error(uri, error) from None
-    return True
+    return _head(uri) is not None if is_remote(uri) else os.path.isfile(uri)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -84,23 +75,16 @@ def open_stream(uri: str) -> BinaryIO:
     """A sequential reader; on S3 it fetches ranges, so that a connection that is reset costs one range."""
     if not is_remote(uri):
         return _local(uri, lambda: open(uri, "rb"))
-    bucket, key = _bucket_and_key(uri)
-    try:
-        stream = s3_filesystem().open_input_stream(f"{bucket}/{key}", buffer_size=STREAM_BUFFER_BYTES)
-    except OSError as error:
-        raise _storage_error(uri, error) from None
-    return cast(BinaryIO, stream)
+    path = "/".join(_bucket_and_key(uri))
+    return cast(BinaryIO, _local(uri, lambda: s3_filesystem().open_input_stream(path, buffer_size=STREAM_BUFFER_BYTES)))
 
 
 def open_seekable(uri: str) -> pa.NativeFile:
     """A reader for formats that start at their end, such as Parquet."""
     if not is_remote(uri):
         return _local(uri, lambda: pa.OSFile(uri, "rb"))
-    bucket, key = _bucket_and_key(uri)
-    try:
-        return s3_filesystem().open_input_file(f"{bucket}/{key}")
-    except OSError as error:
-        raise _storage_error(uri, error) from None
+    path = "/".join(_bucket_and_key(uri))
+    return _local(uri, lambda: s3_filesystem().open_input_file(path))
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -115,42 +99,43 @@ def write_bytes(uri: str, data: bytes) -> None:
 def put_if_absent(uri: str, data: bytes) -> bool:
     """Write unless something is there already; of several writers at once exactly one gets True."""
     if not is_remote(uri):
-        try:
-            _local(uri, lambda: _place(uri, data, os.link))
-        except FileExistsError:
-            return False
-        return True
+        return _local(uri, lambda: _place(uri, data, os.link))
     bucket, key = _bucket_and_key(uri)
-    try:
-        s3_client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
-    except ClientError as error:
-        if _status(error) == 412:
-            return False
-        raise _storage_error(uri, error) from None
-    except BotoCoreError as error:
-        raise _storage_error(uri, error) from None
-    return True
+    for _ in range(PUT_ATTEMPTS):
+        try:
+            s3_client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        except ClientError as error:
+            if _status(error) == 412:
+                return False
+            if _status(error) != 409:  # AWS answers so while another writer is at it: ask again
+                raise _storage_error(uri, error) from None
+        except BotoCoreError as error:
+            raise _storage_error(uri, error) from None
+        else:
+            return True
+    raise StorageError(f"{uri}: {PUT_ATTEMPTS} writes collided with those of others; try again")
 
 
 def delete_folder(uri: str) -> None:
     """Remove everything below a folder or prefix; what is not there needs no removal."""
     if is_remote(uri):
-        bucket, key = _bucket_and_key(uri)
-        s3_filesystem().delete_dir_contents(f"{bucket}/{key}", missing_dir_ok=True)
-    else:
-        shutil.rmtree(uri, ignore_errors=True)
+        path = "/".join(_bucket_and_key(uri))
+        _local(uri, lambda: s3_filesystem().delete_dir_contents(path, missing_dir_ok=True))
+    elif os.path.isdir(uri):
+        _local(uri, lambda: shutil.rmtree(uri))
 
 
 def list_files(uri: str) -> list[StoredFile]:
     """Every file below a folder or prefix, sorted by name; a file lists itself. What is not there lists nothing."""
-    listed = _list_remote(uri) if is_remote(uri) else _list_local(uri)
+    listed = _list_remote(uri) if is_remote(uri) else _local(uri, lambda: _list_local(uri))
     return sorted(listed, key=lambda file: file.name)
 
 
 @lru_cache(maxsize=1)
 def s3_client() -> Any:
     """The process's S3 client."""
-    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 8}))
+    # A session of its own: making clients from boto3's common one is not thread-safe.
+    return boto3.Session().client("s3", config=Config(retries={"mode": "standard", "max_attempts": 8}))
 
 
 def s3_endpoint() -> str | None:
@@ -165,14 +150,6 @@ def s3_filesystem() -> pafs.S3FileSystem:
     options: dict[str, Any] = {"retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=8)}
     if endpoint.netloc:
         options |= {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme}
-    credentials = boto3.Session().get_credentials()
-    if credentials is not None and os.environ.get("AWS_ACCESS_KEY_ID") is None:
-        frozen = credentials.get_frozen_credentials()
-        options |= {
-            "access_key": frozen.access_key,
-            "secret_key": frozen.secret_key,
-            "session_token": frozen.token,
-        }
     return pafs.S3FileSystem(**options)
 
 
@@ -199,23 +176,40 @@ def _remote(uri: str, operation: Callable[[], T]) -> T:
 def _local(uri: str, operation: Callable[[], T]) -> T:
     try:
         return operation()
-    except FileExistsError:
-        raise
     except OSError as error:
         raise _storage_error(uri, error) from None
 
 
-def _place(path: str, data: bytes, put: Callable[[str, str], None]) -> None:
+def _head(uri: str) -> StoredFile | None:
+    """The object of exactly this name, if there is one."""
+    bucket, key = _bucket_and_key(uri)
+    try:
+        head = s3_client().head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if _status(error) == 404:
+            return None
+        raise _storage_error(uri, error) from None
+    except BotoCoreError as error:
+        raise _storage_error(uri, error) from None
+    return StoredFile(uri, key.rpartition("/")[2], head["ContentLength"], head["ETag"].strip('"'))
+
+
+def _place(path: str, data: bytes, put: Callable[[str, str], None]) -> bool:
+    """Write beside `path`, then `put` there in one step; False when that step found `path` taken."""
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-")
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=TEMPORARY)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        put(temporary, path)
+        try:
+            put(temporary, path)
+        except FileExistsError:
+            return False
+        return True
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
@@ -224,11 +218,17 @@ def _place(path: str, data: bytes, put: Callable[[str, str], None]) -> None:
 def _list_local(path: str) -> list[StoredFile]:
     if os.path.isfile(path):
         return [_stored(path, os.path.basename(path))]
+
+    def refuse(error: OSError) -> None:
+        # A folder that is passed over in silence would be rows that are lost.
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
     return [
         _stored(os.path.join(folder, name), os.path.relpath(os.path.join(folder, name), path))
-        for folder, _, names in os.walk(path)
+        for folder, _, names in os.walk(path, onerror=refuse)
         for name in names
-        if not name.startswith(".writing-")
+        if not name.startswith(TEMPORARY)
     ]
 
 
@@ -244,8 +244,7 @@ def _list_remote(uri: str) -> list[StoredFile]:
     bucket, key = _bucket_and_key(uri)
     prefix = key if not key or key.endswith("/") else key + "/"
 
-    def pages(of: str) -> list[StoredFile]:
-        paginator = s3_client().get_paginator("list_objects_v2")
+    def below() -> list[StoredFile]:
         return [
             StoredFile(
                 f"s3://{bucket}/{item['Key']}",
@@ -253,13 +252,11 @@ def _list_remote(uri: str) -> list[StoredFile]:
                 item["Size"],
                 item["ETag"].strip('"'),
             )
-            for page in paginator.paginate(Bucket=bucket, Prefix=of)
+            for page in s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
             for item in page.get("Contents", [])
             if not item["Key"].endswith("/")
         ]
 
-    found = _remote(uri, lambda: pages(prefix))
-    if found or not key or key.endswith("/"):
-        return found
-    exact = [file for file in _remote(uri, lambda: pages(key)) if file.uri == uri]
-    return [StoredFile(file.uri, file.uri.rsplit("/", 1)[-1], file.size, file.version) for file in exact]
+    found = _remote(uri, below)
+    exact = None if found or key == prefix else _head(uri)
+    return [exact] if exact else found

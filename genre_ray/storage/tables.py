@@ -6,6 +6,8 @@ whole or not at all; of several commits with one transaction id at most one is t
 
 import hashlib
 import json
+import random
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +17,10 @@ from typing import Any
 import boto3
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
+from botocore.credentials import RefreshableCredentials
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, Transaction
@@ -26,6 +30,8 @@ from genre_ray.storage import objects
 
 ROW_GROUP_ROWS = 1024
 COMMIT_ATTEMPTS = 50
+
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -55,18 +61,23 @@ def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> 
             mode="error",
             configuration=dict(properties),
             raise_if_key_not_exists=False,
+            # With retries the second of two creators at once commits its own metadata over the first one's.
+            commit_properties=CommitProperties(max_commit_retries=0),
             storage_options=storage_options(uri),
         )
-    except DeltaError as error:
+    except (DeltaError, OSError) as error:
         if is_table(uri):
             return False
-        raise StorageError(f"{uri}: could not create a table: {error}") from None
+        raise _storage_error(uri, error) from None
     return True
 
 
 def is_table(uri: str) -> bool:
     """Whether a Delta table is there."""
-    return DeltaTable.is_deltatable(uri, storage_options=storage_options(uri))
+    try:
+        return DeltaTable.is_deltatable(uri, storage_options=storage_options(uri))
+    except (DeltaError, OSError) as error:
+        raise _storage_error(uri, error) from None
 
 
 def open_table(uri: str, version: int | None = None) -> DeltaTable:
@@ -74,6 +85,7 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
 
     Raises:
         InputError: no table is there.
+        StorageError: it cannot be read, or has no such version.
     """
     try:
         return DeltaTable(uri, version=version, storage_options=storage_options(uri))
@@ -81,8 +93,8 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
         raise InputError(
             f"{uri}: expected a Delta table, found none; name the table itself, e.g. OUTPUT/features of an ingest"
         ) from None
-    except DeltaError as error:
-        raise StorageError(f"{uri}: the table cannot be read: {error}") from None
+    except (DeltaError, OSError) as error:
+        raise _storage_error(uri, error) from None
 
 
 def dataset(uri: str, version: int | None = None) -> pads.Dataset:
@@ -131,14 +143,21 @@ def write_part(uri: str, name: str, rows: pa.Table) -> Part:
 def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> list[Append]:
     """Commit those of `appends` whose transaction the table does not have yet, all in one version; return them.
 
-    A duplicate attempt is left out: its parts stay unnamed. Writers may race: the log refuses all but one of them.
+    A duplicate attempt is left out, whether the log has the first one or `appends` itself: its parts stay unnamed.
+    Writers may race: the log refuses all but one of them.
+
+    Raises:
+        StorageError: the store failed, or other writers were faster every time.
     """
+    once: dict[str, Append] = {}
+    for item in appends:
+        once.setdefault(item.transaction, item)
     for attempt in range(COMMIT_ATTEMPTS):
-        table.update_incremental()
-        fresh = [item for item in appends if table.transaction_version(item.transaction) is None]
-        if not fresh:
-            return []
         try:
+            table.update_incremental()
+            fresh = [item for item in once.values() if table.transaction_version(item.transaction) is None]
+            if not fresh:
+                return []
             table.create_write_transaction(
                 [_add_action(part) for item in fresh for part in item.parts],
                 mode="append",
@@ -148,15 +167,16 @@ def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> l
                     max_commit_retries=0,
                 ),
             )
-        except (CommitFailedError, DeltaError) as error:
-            if attempt == COMMIT_ATTEMPTS - 1:
-                raise StorageError(
-                    f"{table.table_uri}: a commit was refused {COMMIT_ATTEMPTS} times: {error}"
-                ) from None
-            time.sleep(min(0.05 * 2**attempt, 2.0) * (0.5 + np.random.default_rng().random()))
+        except CommitFailedError:
+            time.sleep(min(0.05 * 2**attempt, 2.0) * (0.5 + random.random()))
+        except (DeltaError, OSError) as error:
+            raise _storage_error(table.table_uri, error) from None
         else:
+            table.update_incremental()
             return fresh
-    raise AssertionError("unreachable")
+    raise StorageError(
+        f"{table.table_uri}: {COMMIT_ATTEMPTS} commits were refused because others wrote; --resume when fewer do"
+    )
 
 
 def read_batches(
@@ -168,31 +188,42 @@ def read_batches(
             yield from pq.ParquetFile(file).iter_batches(batch_size=batch_rows, columns=list(columns))
 
 
-def vectors(column: pa.Array | pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A column of equally long float lists as an array (rows, values), without a copy where Arrow allows it."""
+def vectors(column: pa.Array | pa.ChunkedArray) -> Vectors:
+    """A column of equally long float lists as an array (rows, values), without a copy where Arrow allows it.
+
+    Raises:
+        InputError: a list is missing, or longer than another.
+    """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if len(column) == 0:
         return np.zeros((0, getattr(column.type, "list_size", 0)), dtype=np.float32)
-    values: np.ndarray[Any, np.dtype[np.float32]] = column.flatten().to_numpy(zero_copy_only=False)
+    lengths = pc.min_max(pc.list_value_length(column)).as_py()
+    if column.null_count or lengths["min"] != lengths["max"]:
+        raise InputError(
+            f"expected {len(column)} lists of one length, found {column.null_count} missing ones and lengths from "
+            f"{lengths['min']} to {lengths['max']}; read a table that genre_ray wrote"
+        )
+    values: Vectors = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     return values.reshape(len(column), -1)
 
 
 def storage_options(uri: str) -> dict[str, str] | None:
-    """What delta-rs needs to reach the store, from the usual AWS chain."""
+    """What delta-rs needs to reach the store, from the usual AWS chain.
+
+    Keys that a profile holds are passed on, since delta-rs reads no profiles; keys that expire (roles of a machine or a
+    pod) are not: delta-rs fetches and renews them itself.
+    """
     if not objects.is_remote(uri):
         return None
     session = boto3.Session()
     options = {"conditional_put": "etag", "AWS_REGION": session.region_name or "us-east-1"}
     credentials = session.get_credentials()
-    if credentials is not None:
-        frozen = credentials.get_frozen_credentials()
-        options |= {
-            "AWS_ACCESS_KEY_ID": frozen.access_key or "",
-            "AWS_SECRET_ACCESS_KEY": frozen.secret_key or "",
-        }
-        if frozen.token:
-            options["AWS_SESSION_TOKEN"] = frozen.token
+    if credentials is not None and not isinstance(credentials, RefreshableCredentials):
+        keys = credentials.get_frozen_credentials()
+        options |= {"AWS_ACCESS_KEY_ID": keys.access_key or "", "AWS_SECRET_ACCESS_KEY": keys.secret_key or ""}
+        if keys.token:
+            options["AWS_SESSION_TOKEN"] = keys.token
     endpoint = objects.s3_endpoint()
     if endpoint:
         options |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http:")).lower()}
@@ -208,3 +239,9 @@ def _add_action(part: Part) -> AddAction:
         data_change=True,
         stats=json.dumps({"numRecords": part.rows}),
     )
+
+
+def _storage_error(uri: str, error: Exception) -> StorageError:
+    # delta-rs draws its chain of causes as a coloured tree over many lines.
+    found = " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", "", str(error)).split())
+    return StorageError(f"{uri}: {found[:500]}; check that it exists and that this process may use it")

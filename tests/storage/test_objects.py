@@ -1,0 +1,187 @@
+"""Guards that a file system and an object store behave the same to all that is built on them."""
+
+import concurrent.futures
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from genre_ray.errors import StorageError
+from genre_ray.storage import objects
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request, tmp_path):
+    return request.getfixturevalue("s3") if request.param == "s3" else str(tmp_path / "root")
+
+
+def test_what_is_written_is_read_listed_and_removed(root):
+    written = {"b": b"two", "a/x": b"one", "a.json": b"", "a/ü ö": b"spaces", "Z": b"3"}
+    for name, content in written.items():
+        objects.write_bytes(objects.join(root, name), content)
+
+    listed = objects.list_files(root)
+
+    assert [file.name for file in listed] == sorted(written)
+    assert {file.name: objects.read_bytes(file.uri) for file in listed} == written
+    assert {file.name: file.size for file in listed} == {name: len(content) for name, content in written.items()}
+    assert listed == objects.list_files(root + "/")
+    objects.delete_folder(objects.join(root, "a"))
+    assert [file.name for file in objects.list_files(root)] == ["Z", "a.json", "b"]
+
+
+def test_a_file_lists_itself_and_not_what_begins_like_it(root):
+    for name in ("file", "file2", "other/file"):
+        objects.write_bytes(objects.join(root, name), b"abc")
+    uri = objects.join(root, "file")
+    (file,) = objects.list_files(uri)
+    assert (file.uri, file.name, file.size) == (uri, "file", 3)
+    assert file.version == next(f.version for f in objects.list_files(root) if f.name == "file")
+
+
+def test_a_file_that_changes_has_another_version(root):
+    uri = objects.join(root, "file")
+    objects.write_bytes(uri, b"abc")
+    (before,) = objects.list_files(uri)
+    objects.write_bytes(uri, b"abd")
+    (after,) = objects.list_files(uri)
+    assert (before.size, before.uri) == (after.size, after.uri)
+    assert before.version != after.version
+
+
+def test_what_is_not_there(root):
+    missing = objects.join(root, "no", "thing")
+    assert not objects.exists(missing)
+    assert objects.list_files(missing) == []
+    objects.delete_folder(missing)
+    for read in (objects.read_bytes, objects.open_stream, objects.open_seekable):
+        with pytest.raises(StorageError, match="check that it exists") as refused:
+            read(missing)
+        assert missing in str(refused.value)
+
+
+def test_a_folder_is_no_file(root):
+    objects.write_bytes(objects.join(root, "folder", "file"), b"x")
+    assert not objects.exists(objects.join(root, "folder"))
+    with pytest.raises(StorageError):
+        objects.read_bytes(objects.join(root, "folder"))
+
+
+def test_streams_give_all_bytes(root):
+    content = os.urandom(3_000_000)
+    uri = objects.join(root, "large")
+    objects.write_bytes(uri, content)
+    with objects.open_stream(uri) as stream:
+        assert b"".join(iter(lambda: stream.read(700_001), b"")) == content
+    with objects.open_seekable(uri) as file:
+        file.seek(len(content) - 5)
+        assert file.read() == content[-5:]
+
+
+def test_of_racing_writers_exactly_one_wins(root):
+    uri = objects.join(root, "deep", "plan")
+    start = threading.Barrier(8)
+
+    def put(number):
+        start.wait()
+        return objects.put_if_absent(uri, str(number).encode())
+
+    objects.s3_client.cache_clear()  # the first use of the client is part of the race
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(put, range(8)))
+
+    assert won.count(True) == 1
+    assert objects.read_bytes(uri) == str(won.index(True)).encode()
+    assert not objects.put_if_absent(uri, b"late")
+    assert [file.name for file in objects.list_files(root)] == ["deep/plan"]
+
+
+def test_no_temporary_file_is_listed_or_left(tmp_path):
+    objects.write_bytes(f"{tmp_path}/a", b"1")
+    objects.put_if_absent(f"{tmp_path}/a", b"2")
+    with pytest.raises(StorageError):
+        objects.write_bytes(f"{tmp_path}/a/below", b"a folder that is a file")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError):
+        objects.write_bytes(f"{tmp_path}/folder", b"a file that is a folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
+
+    (tmp_path / ".writing-killed").touch()
+    assert [file.name for file in objects.list_files(str(tmp_path))] == ["a"]
+
+
+def test_a_parent_that_is_a_file_is_no_lost_race(tmp_path):
+    """os.makedirs raises FileExistsError for it, which once read as `someone was first`."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        objects.put_if_absent(f"{tmp_path}/file/below", b"x")
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    """Passed over in silence, its documents would be missing without a trace."""
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StorageError, match="Permission denied"):
+        objects.list_files(str(tmp_path))
+
+
+def test_a_relative_path_and_a_link(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    objects.write_bytes("here", b"x")
+    Path("linked").symlink_to("here")
+    Path("broken").symlink_to("nowhere")
+    listed = {file.name: file for file in objects.list_files(".")}
+    assert objects.absolute("here") == str(tmp_path / "here")
+    assert (listed["linked"].size, listed["broken"].version) == (1, "missing")
+
+
+@pytest.mark.parametrize(
+    ("parts", "joined"),
+    [
+        (("a", "b"), "a/b"),
+        (("a/", "/b/", "c"), "a/b/c"),
+        (("s3://bucket", "key"), "s3://bucket/key"),
+        (("s3://bucket/", "a", "b"), "s3://bucket/a/b"),
+        (("/", "a"), "//a"),
+    ],
+)
+def test_join(parts, joined):
+    assert os.path.normpath(objects.join(*parts)) == os.path.normpath(joined)
+
+
+@pytest.fixture
+def stranger(s3, monkeypatch):
+    """The store's own address, in a process with a wrong key."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-nobody-may-see")
+    for cached in (objects.s3_client, objects.s3_filesystem):
+        cached.cache_clear()
+    yield s3
+    for cached in (objects.s3_client, objects.s3_filesystem):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        objects.exists,
+        objects.read_bytes,
+        objects.list_files,
+        objects.delete_folder,
+        lambda uri: objects.write_bytes(uri, b""),
+        lambda uri: objects.put_if_absent(uri, b""),
+        lambda uri: objects.open_stream(uri).read(),
+        lambda uri: objects.open_seekable(uri).read(),
+    ],
+)
+def test_a_refusal_is_an_error_without_credentials(stranger, operation):
+    with pytest.raises((StorageError, OSError)) as refused:
+        operation(f"{stranger}/key")
+    assert isinstance(refused.value, StorageError)
+    assert f"{stranger}/key" in str(refused.value)
+    assert "a-secret-nobody-may-see" not in str(refused.value)
+    assert os.environ["AWS_ACCESS_KEY_ID"] not in str(refused.value)
