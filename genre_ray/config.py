@@ -45,7 +45,6 @@ class Execution(Settings):
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker")
     gpus_per_worker: float | None = Field(None, ge=0, description="GPUs for a worker; what is there when not given")
     rows_per_shard: int = Field(5000, ge=1, description="rows that one commit makes durable at once")
-    batch_rows: int = Field(256, ge=1, description="rows that are computed together")
 
 
 class JobConfiguration(Settings):
@@ -109,7 +108,9 @@ def _parse_yaml(text: str, origin: str) -> Any:
 
 def _assign(settings: dict[str, Any], path: list[str], value: Any) -> None:
     for name in path[:-1]:
-        inner = settings.setdefault(name, {})
+        if settings.get(name) is None:
+            settings[name] = {}
+        inner = settings[name]
         if not isinstance(inner, dict):
             raise ConfigurationError(
                 f"--set {'.'.join(path)}: {name!r} is a {type(inner).__name__}, it has no keys to set"
@@ -127,7 +128,7 @@ def _parser(cls: type[JobConfiguration]) -> argparse.ArgumentParser:
     )
     for name, field in cls.model_fields.items():
         kind = _plain(field.annotation)
-        if _is_settings(kind) or any(_is_settings(part) for part in typing.get_args(kind)):
+        if not _is_flag(kind):
             continue
         flag: dict[str, Any] = {"dest": name, "default": None, "help": field.description}
         if kind is bool:
@@ -146,6 +147,13 @@ def _plain(annotation: Any) -> Any:
         kinds = [kind for kind in typing.get_args(annotation) if kind is not types.NoneType]
         return kinds[0] if len(kinds) == 1 else annotation
     return annotation
+
+
+def _is_flag(kind: Any) -> bool:
+    """Whether a command line can say it: a scalar or a list of scalars; mappings are for YAML and `--set`."""
+    if typing.get_origin(kind) in (list, tuple):
+        return all(_is_flag(part) for part in typing.get_args(kind) if part is not ...)
+    return typing.get_origin(kind) is not dict and kind is not dict and not _is_settings(kind)
 
 
 def _is_settings(kind: Any) -> bool:
