@@ -277,3 +277,39 @@ def s3(s3_server: S3Server) -> str:
 def sample() -> Path:
     """The shipped sample of real documents: `sample / "emotify" / ...`."""
     return REPOSITORY / "tests" / "data"
+
+
+@pytest.fixture
+def write_features(tmp_path: Path) -> Callable[..., str]:
+    """`write_features(values, recording_id=[…], …)`: a features table of (rows, columns) values, in several parts."""
+
+    def write(values: Any, *, parts: int = 2, name: str = "features", **columns: Sequence[Any]) -> str:
+        import numpy as np
+        import pyarrow as pa
+
+        from genre_ray.storage import tables
+        from genre_ray.storage.schemas import features_schema
+
+        values = np.asarray(values, dtype=np.float32)
+        schema = features_schema([f"c{column}" for column in range(values.shape[1])])
+        filled: dict[str, Sequence[Any]] = {
+            "recording_id": [f"r{row:04d}" for row in range(len(values))],
+            "submission": [0] * len(values),
+            "artist_ids": [[]] * len(values),
+            "release_group_id": [None] * len(values),
+            "source_uri": [f"documents/{row}" for row in range(len(values))],
+            "extractor": ["test"] * len(values),
+            **columns,
+            "features": values.tolist(),
+        }
+        rows = pa.table(filled, schema)
+        uri = str(tmp_path / name)
+        tables.create_table(uri, schema, {})
+        step = -(-len(values) // parts)
+        written = [
+            tables.write_part(uri, f"part-{start:06d}", rows.slice(start, step)) for start in range(0, len(values), step)
+        ]
+        tables.append(tables.open_table(uri), [tables.Append("run/0", written)], schema)
+        return uri
+
+    return write

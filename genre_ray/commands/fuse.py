@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from genre_ray.commands.learning import LearningConfiguration, already_done, learn, read_examples
+from genre_ray.commands.learning import LearningConfiguration, learn
 from genre_ray.errors import InputError
 from genre_ray.features.table import table_columns
 from genre_ray.inference.predictor import build, check_columns
@@ -22,24 +22,18 @@ class FuseConfiguration(LearningConfiguration):
 
 def run(configuration: FuseConfiguration) -> int:
     """Carry the job out; return its exit code."""
-    system = find_system("fusion")
-    system.resolve_rules(configuration.rules), system.resolve_network(configuration.network)
-    version = tables.open_table(configuration.features).version()
-    sources = [bundles.read_bundle(uri) for uri in configuration.bundles]
-    identity = make_identity(
-        "fuse",
-        configuration.identity(),
-        features_version=version,
-        bundles=[source.bundle_id for source in sources],
-    )
-    if already_done(configuration, identity):
-        return 0
     columns = table_columns(configuration.features)
+    sources = [bundles.read_bundle(uri) for uri in configuration.bundles]
     for source in sources:
         check_columns(source, columns, configuration.features)
     embeddings = Embeddings([_source(source) for source in sources])
-    examples = read_examples(configuration, version)
-    return learn(configuration, identity, system, examples, embeddings, embeddings.width, version)
+    identity = make_identity(
+        "fuse",
+        configuration.identity(),
+        features_version=tables.open_table(configuration.features).version(),
+        bundles=[source.bundle_id for source in sources],
+    )
+    return learn(configuration, find_system("fusion"), identity, lambda examples, version: embeddings)
 
 
 def _source(bundle: Bundle) -> tuple[Standardise, EssentiaNetwork]:

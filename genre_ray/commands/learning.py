@@ -2,13 +2,15 @@
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field, model_validator
 
 from genre_ray.catalog.ground_truth import read_ground_truth
-from genre_ray.config import JobConfiguration, Settings
+from genre_ray.config import JobConfiguration
 from genre_ray.decisions.thresholds import plug_in_thresholds
 from genre_ray.features.columns import schema_hash
 from genre_ray.features.table import table_columns
@@ -22,9 +24,11 @@ from genre_ray.runs import cluster
 from genre_ray.runs.identity import Identity, refuse_other, run_id
 from genre_ray.storage import bundles, objects, tables
 from genre_ray.storage.bundles import Bundle
-from genre_ray.training.examples import Examples, Split, load_rows, make_examples
-from genre_ray.training.loop import Fitted, Task, fit
-from genre_ray.training.systems import System, TrainingRules
+from genre_ray.training.examples import Examples, load_rows
+from genre_ray.training.join import Split, make_examples
+from genre_ray.training.learner import Task
+from genre_ray.training.loop import Fitted, fit
+from genre_ray.training.systems import System
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +52,49 @@ class LearningConfiguration(JobConfiguration):
         return self
 
 
-def already_done(configuration: LearningConfiguration, identity: Identity) -> bool:
+def learn(
+    configuration: LearningConfiguration,
+    system: System,
+    identity: Identity,
+    prepare: Callable[[Examples, int], Preparation],
+) -> int:
+    """Train `system` on what the configuration names and write the bundle.
+
+    Args:
+        configuration: the job's.
+        system: what is trained.
+        identity: the run's, which pins the version of the features table.
+        prepare: (examples, version of the table) → what the network's inputs are made with.
+
+    Returns:
+        The job's exit code.
+    """
+    network, rules = system.resolve_network(configuration.network), system.resolve_rules(configuration.rules)
+    if not configuration.dry_run and _already_done(configuration, identity):
+        return 0
+    version = identity["features_version"]
+    examples = _read_examples(configuration, version)
+    if configuration.dry_run:
+        logger.info("would train %s on them with %s", system.name, rules)
+        return 0
+    task = Task(system, network, rules, prepare(examples, version), configuration.features, version, examples)
+    cluster.connect()
+    # Another run's checkpoints are not this one's, even where neither came to its bundle.
+    scratch = objects.join(objects.absolute(configuration.output), "_run")
+    fitted = fit(task, objects.join(scratch, run_id(identity)), configuration.execution)
+    logger.info("%s: best of %d epochs is %d", configuration.taxonomy, len(fitted.history), fitted.best_epoch + 1)
+    model = _describe(configuration, identity, task)
+    tensors = to_tensors(task.preparation, fitted.weights)
+    scores, truth = _validation_scores(task, Predictor(Bundle(configuration.output, "", model, tensors)))
+    model["thresholds"] = plug_in_thresholds(truth, scores).tolist()
+    model["metrics"] = _metrics(fitted, scores, truth)
+    bundles.write_bundle(configuration.output, model, tensors, examples.per_recording(), card(model))
+    objects.delete_folder(scratch)
+    logger.info("%s: bundle written, validation ROC AUC %.4f", configuration.output, model["metrics"]["roc_auc"] or 0)
+    return 0
+
+
+def _already_done(configuration: LearningConfiguration, identity: Identity) -> bool:
     """Whether the output holds this run's bundle.
 
     Raises:
@@ -62,8 +108,7 @@ def already_done(configuration: LearningConfiguration, identity: Identity) -> bo
     return True
 
 
-def read_examples(configuration: LearningConfiguration, version: int) -> Examples:
-    """The examples of the configuration's ground truths."""
+def _read_examples(configuration: LearningConfiguration, version: int) -> Examples:
     if configuration.validation_ground_truth is None:
         uris = {"all": configuration.ground_truth}
     else:
@@ -71,102 +116,59 @@ def read_examples(configuration: LearningConfiguration, version: int) -> Example
         if configuration.test_ground_truth:
             uris["test"] = configuration.test_ground_truth
     truths = {part: read_ground_truth(uri) for part, uri in uris.items()}
-    examples = make_examples(configuration.features, version, truths, configuration.split)
+    examples = make_examples(configuration.features, version, truths, configuration.split, configuration.limit)
     counts = ", ".join(f"{count} {part}" for part, count in sorted(Counter(examples.parts.tolist()).items()))
     logger.info("%s: %d labels, rows: %s", configuration.taxonomy, len(examples.labels), counts)
     return examples
 
 
-def learn(
-    configuration: LearningConfiguration,
-    identity: Identity,
-    system: System,
-    examples: Examples,
-    preparation: Preparation,
-    inputs: int,
-    version: int,
-) -> int:
-    """Train on the prepared examples and write the bundle; return the exit code."""
-    cluster.connect()
-    network = system.resolve_network(configuration.network)
-    rules = system.resolve_rules(configuration.rules)
-    task = Task(system, network, rules, preparation, inputs, configuration.features, version, examples)
-    storage = objects.join(objects.absolute(configuration.output), "_run")
-    fitted = fit(task, storage, configuration.execution)
-    logger.info("%s: best of %d epochs is %d", configuration.taxonomy, len(fitted.history), fitted.best_epoch + 1)
-    model = _describe(configuration, identity, system, network, rules, examples, preparation, inputs, version)
-    tensors = to_tensors(preparation, fitted.weights)
-    scores, truth = _validation_scores(
-        Bundle(configuration.output, "", model, tensors), configuration, examples, version
-    )
-    model["thresholds"] = plug_in_thresholds(truth, scores).tolist()
-    model["metrics"] = _metrics(fitted, scores, truth)
-    bundles.write_bundle(configuration.output, model, tensors, examples.per_recording(), card(model))
-    objects.delete_folder(storage)
-    logger.info("%s: bundle written, validation ROC AUC %.4f", configuration.output, model["metrics"]["roc_auc"] or 0)
-    return 0
-
-
-def _describe(
-    configuration: LearningConfiguration,
-    identity: Identity,
-    system: System,
-    network: Settings,
-    rules: TrainingRules,
-    examples: Examples,
-    preparation: Preparation,
-    inputs: int,
-    version: int,
-) -> dict[str, Any]:
-    columns = table_columns(configuration.features)
+def _describe(configuration: LearningConfiguration, identity: Identity, task: Task) -> dict[str, Any]:
+    columns, labels = table_columns(configuration.features), task.examples.labels
     return {
-        "system": system.name,
-        "task": system.outputs.task,
-        "source": system.source,
+        "system": task.system.name,
+        "task": task.system.outputs.task,
+        "source": task.system.source,
         "taxonomy": configuration.taxonomy,
-        "labels": list(examples.labels),
-        "thresholds": [1.0] * len(examples.labels),
+        "labels": list(labels),
+        "thresholds": [1.0] * len(labels),
         "calibration": "none",
         "architecture": {
-            "inputs": inputs,
-            "network": network.model_dump(mode="json"),
-            "output": system.output,
+            "inputs": task.preparation.width,
+            "network": task.network.model_dump(mode="json"),
+            "output": task.system.output,
         },
-        "preprocessing": preparation.describe(),
+        "preprocessing": task.preparation.describe(),
         "input": {"schema_hash": schema_hash(columns), "columns": list(columns)},
-        "rules": rules.model_dump(mode="json"),
-        "data": _data(configuration.features, version, examples),
+        "rules": task.rules.model_dump(mode="json"),
+        "data": _data(task),
         "lineage": {"run_id": run_id(identity), "identity": identity},
     }
 
 
-def _data(features_uri: str, version: int, examples: Examples) -> dict[str, Any]:
-    rows = set(examples.of("train").rows.tolist())
+def _data(task: Task) -> dict[str, Any]:
+    rows = task.examples.of("train").rows
     extractors: Counter[str] = Counter()
-    position = 0
-    for batch in tables.read_batches(features_uri, ["extractor"], version=version, batch_rows=65536):
-        column = batch.column("extractor").to_pylist()
-        extractors.update(name for offset, name in enumerate(column) if position + offset in rows)
-        position += batch.num_rows
-    recordings = examples.per_recording()
+    start = 0
+    for batch in tables.read_batches(task.features_uri, ["extractor"], version=task.features_version, batch_rows=65536):
+        low, high = np.searchsorted(rows, [start, start + batch.num_rows])
+        extractors.update(batch.column("extractor").take(pa.array(rows[low:high] - start)).to_pylist())
+        start += batch.num_rows
+    recordings = task.examples.per_recording()
     return {
         "recordings": dict(sorted(Counter(recordings["part"].to_pylist()).items())),
-        "rows": len(examples),
+        "rows": len(task.examples),
         "extractors": dict(extractors.most_common()),
     }
 
 
-def _validation_scores(
-    bundle: Bundle, configuration: LearningConfiguration, examples: Examples, version: int
-) -> tuple[np.ndarray[Any, Any], Any]:
+def _validation_scores(task: Task, predictor: Predictor) -> tuple[np.ndarray[Any, Any], Any]:
     """Scores and truth of the validation recordings, a recording's submissions averaged."""
-    validation = examples.of("validation")
-    predictor = Predictor(bundle)
-    batches = load_rows(configuration.features, version, validation.rows)
+    validation = task.examples.of("validation")
+    batches = load_rows(task.features_uri, task.features_version, validation.rows)
     scores = np.concatenate([predictor.scores(batch) for batch in batches])
     recordings, means = average_submissions(validation.recording_ids.tolist(), scores)
     label_sets = dict(zip(validation.recording_ids.tolist(), validation.label_sets, strict=True))
-    return means, label_matrix([label_sets[recording] for recording in recordings], examples.labels)
+    return means, label_matrix([label_sets[recording] for recording in recordings], task.examples.labels)
 
 
 def _metrics(fitted: Fitted, scores: np.ndarray[Any, Any], truth: Any) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from pydantic import Field
 
-from genre_ray.commands.learning import LearningConfiguration, already_done, learn, read_examples
+from genre_ray.commands.learning import LearningConfiguration, learn
 from genre_ray.features.scaling import fit_scaling
 from genre_ray.models.preparation import Standardise
 from genre_ray.runs.identity import make_identity
 from genre_ray.storage import tables
-from genre_ray.training.examples import load_rows
+from genre_ray.training.examples import Examples, load_rows
 from genre_ray.training.systems import find_system
 
 
@@ -22,13 +22,11 @@ class TrainConfiguration(LearningConfiguration):
 
 def run(configuration: TrainConfiguration) -> int:
     """Carry the job out; return its exit code."""
-    system = find_system(configuration.system)
-    system.resolve_rules(configuration.rules), system.resolve_network(configuration.network)
     version = tables.open_table(configuration.features).version()
     identity = make_identity("train", configuration.identity(), features_version=version)
-    if already_done(configuration, identity):
-        return 0
-    examples = read_examples(configuration, version)
-    scaling = fit_scaling(load_rows(configuration.features, version, examples.of("train").rows))
-    preparation = Standardise.of(scaling, configuration.clip_sd)
-    return learn(configuration, identity, system, examples, preparation, len(scaling.mean), version)
+
+    def standardise(examples: Examples, version: int) -> Standardise:
+        rows = load_rows(configuration.features, version, examples.of("train").rows)
+        return Standardise.of(fit_scaling(rows), configuration.clip_sd)
+
+    return learn(configuration, find_system(configuration.system), identity, standardise)

@@ -1,4 +1,4 @@
-"""Standardisation of feature columns, fitted in one streaming pass in which missing values (NaN) do not count."""
+"""Standardisation of feature columns, fitted in one streaming pass in which missing values do not count."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +11,9 @@ Vector = np.ndarray[Any, np.dtype[np.float64]]
 
 # Below this multiple of the mean a float32 column's spread is rounding, not variance.
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
+
+# The scale of a smaller deviation would not be a float32.
+TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ def fit_scaling(batches: Iterable[Matrix]) -> Scaling:
     """Fit on training rows.
 
     Args:
-        batches: arrays (rows, columns); NaN is a missing value.
+        batches: arrays (rows, columns); a value that is not finite is missing.
 
     Raises:
         ValueError: there is no batch.
@@ -39,7 +42,7 @@ def fit_scaling(batches: Iterable[Matrix]) -> Scaling:
     count: Vector | None = None
     for batch in batches:
         values = batch.astype(np.float64)
-        there = ~np.isnan(values)
+        there = np.isfinite(values)
         n = there.sum(axis=0).astype(np.float64)
         centre = np.where(there, values, 0.0).sum(axis=0) / np.maximum(n, 1)
         squares = np.square(np.where(there, values - centre, 0.0)).sum(axis=0)
@@ -55,6 +58,6 @@ def fit_scaling(batches: Iterable[Matrix]) -> Scaling:
     if count is None:
         raise ValueError("no rows to fit the scaling on")
     sd = np.sqrt(total / np.maximum(count, 1))
-    varies = sd > ROUNDING * np.abs(mean)
+    varies = sd > np.maximum(ROUNDING * np.abs(mean), TINY)
     scale = np.where(varies, 1 / np.where(varies, sd, 1.0), 1.0)
     return Scaling(np.where(count > 0, mean, 0.0), np.where(count > 0, scale, 0.0))

@@ -34,9 +34,10 @@ class Predictor:
 
     @torch.inference_mode()
     def scores(self, features: Matrix) -> Matrix:
-        """(rows, columns) raw features → (rows, labels) scores."""
+        """(rows, columns) raw features → (rows, labels) scores; NaN where the features overflow the network."""
         prepared = self.preparation(torch.from_numpy(np.require(features, requirements="W")).to(self.device))
-        scores: Matrix = self.system.outputs.score(self.network(prepared)).cpu().numpy()
+        logits = self.network(prepared)
+        scores: Matrix = torch.where(logits.isfinite(), self.system.outputs.score(logits), torch.nan).cpu().numpy()
         return scores
 
 
@@ -50,7 +51,7 @@ def build(bundle: Bundle) -> tuple[Preparation, nn.Module]:
     system = find_system(bundle.model["system"])
     preparation = build_preparation(bundle.model["preprocessing"])
     settings = system.resolve_network(architecture["network"])
-    network = system.build(architecture["inputs"], len(bundle.model["labels"]), settings)
+    network = system.build(preparation.width, len(bundle.model["labels"]), settings)
     tensors = {name: torch.from_numpy(array) for name, array in bundle.tensors.items()}
     for name, module in (("preparation", preparation), ("network", network)):
         own = {key.removeprefix(name + "."): t for key, t in tensors.items() if key.startswith(name + ".")}

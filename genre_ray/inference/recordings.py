@@ -3,23 +3,61 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import csr_array
 
-from genre_ray.decisions.thresholds import decide
+from genre_ray.decisions.thresholds import NO_THRESHOLD, decide
 from genre_ray.errors import InputError
 from genre_ray.storage import tables
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
 
+@dataclass(frozen=True)
+class Decision:
+    """How scores become labels.
+
+    Attributes:
+        labels: (labels,), sorted.
+        thresholds: float32 (labels,), `NO_THRESHOLD` for a label without one.
+    """
+
+    labels: tuple[str, ...]
+    thresholds: Matrix
+
+    @classmethod
+    def of_table(cls, predictions_uri: str, width: int) -> Self:
+        """As the predictions table says it for its rows of `width` scores.
+
+        Raises:
+            InputError: it says it for another number of labels.
+        """
+        metadata = tables.part_metadata(predictions_uri)
+        labels: Sequence[str] = json.loads(metadata.get("labels", "[]"))
+        thresholds: Sequence[float | None] = json.loads(metadata.get("thresholds", "[]"))
+        if not len(labels) == len(thresholds) == width:
+            raise InputError(
+                f"{predictions_uri}: expected a label and a threshold for each of {width} scores, found "
+                f"{len(labels)} labels and {len(thresholds)} thresholds in the metadata; predict again"
+            )
+        limits = [NO_THRESHOLD if value is None else value for value in thresholds]
+        return cls(tuple(labels), np.array(limits, dtype=np.float32))
+
+    def label_sets(self, scores: Matrix) -> list[tuple[str, ...]]:
+        """(recordings, labels) scores → the labels of each recording, parents before children."""
+        decided = decide(scores, self.thresholds)
+        return [tuple(sorted(self.labels[column] for column in np.flatnonzero(row))) for row in decided]
+
+
 def average_submissions(recording_ids: Sequence[str], scores: Matrix) -> tuple[list[str], Matrix]:
     """The recordings, sorted, and their mean scores (recordings, labels), from scores (submissions, labels)."""
     recordings, inverse = np.unique(np.asarray(recording_ids, dtype=object), return_inverse=True)
-    sums = np.zeros((len(recordings), scores.shape[1]))
-    np.add.at(sums, inverse, scores)
-    return recordings.tolist(), (sums / np.bincount(inverse)[:, None]).astype(np.float32)
+    shares = 1 / np.bincount(inverse)[inverse]
+    averaging = csr_array((shares, (inverse, np.arange(len(inverse)))), shape=(len(recordings), len(inverse)))
+    return recordings.tolist(), (averaging @ scores).astype(np.float32)
 
 
 def recording_labels(predictions_uri: str) -> Iterator[tuple[str, Sequence[str]]]:
@@ -46,17 +84,12 @@ def _decided_together(predictions_uri: str, several: set[str]) -> Iterator[tuple
             f"{predictions_uri}: {len(several)} recordings have several submissions, whose scores are averaged; "
             "expected all scores in the table, found none: predict again with --all-scores"
         )
-    metadata = tables.part_metadata(predictions_uri)
-    labels, thresholds = (
-        json.loads(metadata["labels"]),
-        np.array(json.loads(metadata["thresholds"]), dtype=np.float32),
-    )
     recordings: list[str] = []
     scores: list[Matrix] = []
     for batch in tables.read_batches(predictions_uri, ["recording_id", "all_scores"], batch_rows=8192):
-        chosen = np.array([recording in several for recording in batch.column("recording_id").to_pylist()], dtype=bool)
+        ids = batch.column("recording_id").to_pylist()
+        chosen = np.array([recording in several for recording in ids], dtype=bool)
         scores.append(tables.vectors(batch.column("all_scores"))[chosen])
-        recordings.extend(np.array(batch.column("recording_id").to_pylist(), dtype=object)[chosen])
+        recordings.extend(recording for recording in ids if recording in several)
     names, means = average_submissions(recordings, np.concatenate(scores))
-    for name, decided in zip(names, decide(means, thresholds), strict=True):
-        yield name, [labels[column] for column in np.flatnonzero(decided)]
+    yield from zip(names, Decision.of_table(predictions_uri, means.shape[1]).label_sets(means), strict=True)

@@ -11,14 +11,19 @@ from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
 
 
 class Standardise(nn.Module):
-    """(rows, columns) raw values → standardised ones; a missing value (NaN) becomes 0, the training mean."""
+    """(rows, columns) raw values → standardised ones; a missing value (NaN) becomes 0, the training mean.
+
+    Attributes:
+        width: columns of the result.
+        clip_sd: bound of the result in standard deviations; None for no bound.
+    """
 
     mean: Tensor
     scale: Tensor
 
     def __init__(self, columns: int, clip_sd: float | None = None) -> None:
         super().__init__()
-        self.clip_sd = clip_sd
+        self.width, self.clip_sd = columns, clip_sd
         self.register_buffer("mean", torch.zeros(columns))
         self.register_buffer("scale", torch.ones(columns))
 
@@ -32,11 +37,12 @@ class Standardise(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """What `build_preparation` needs to make it again, but for the tensors."""
-        return {"kind": "standardise", "columns": len(self.mean), "clip_sd": self.clip_sd}
+        return {"kind": "standardise", "columns": self.width, "clip_sd": self.clip_sd}
 
     def forward(self, features: Tensor) -> Tensor:
         """(rows, columns) → (rows, columns)."""
-        standardised = torch.nan_to_num((features - self.mean) * self.scale, nan=0.0)
+        standardised = (features - self.mean) * self.scale
+        standardised = torch.where(standardised.isnan(), 0.0, standardised)
         return standardised if self.clip_sd is None else standardised.clamp(-self.clip_sd, self.clip_sd)
 
 
@@ -44,6 +50,9 @@ class Embeddings(nn.Module):
     """(rows, columns) → (rows, embeddings): every source network's embedding, L2-normalised, side by side.
 
     S0's fusion input: all networks see the same features, so that a recording of any source has all embeddings.
+
+    Attributes:
+        width: columns of the result.
     """
 
     def __init__(self, sources: Sequence[tuple[Standardise, EssentiaNetwork]]) -> None:

@@ -4,8 +4,7 @@ Predictions are read batch by batch and only recordings of the truth are kept, s
 be evaluated in the predictions of a large catalog.
 """
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from genre_ray.catalog.ground_truth import read_ground_truth
 from genre_ray.catalog.run_file import read_run
-from genre_ray.decisions.thresholds import NO_THRESHOLD, decide
 from genre_ray.errors import InputError
+from genre_ray.inference.recordings import Decision, average_submissions
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_examples
 
@@ -149,11 +148,11 @@ def predictions_of_table(uri: str, recording_ids: Collection[str]) -> Prediction
             "predict again with all_scores"
         )
     labels = [tuple(labels or ()) for labels in rows["labels"].take(starts).to_pylist()]
-    scores = _all_scores(uri, rows, starts, metadata) if scored and len(ids) else None
-    if scores is not None and len(several):
-        decided = decide(scores.values[several], scores.thresholds)
-        for recording, chosen in zip(several, decided, strict=True):
-            labels[recording] = tuple(sorted(scores.labels[column] for column in np.flatnonzero(chosen)))
+    scores = _all_scores(uri, rows) if scored and len(ids) else None
+    if scores is not None:
+        decided = Decision(scores.labels, scores.thresholds).label_sets(scores.values[several])
+        for recording, label_set in zip(several, decided, strict=True):
+            labels[recording] = label_set
     return Predictions(
         uri=uri,
         recording_ids=tuple(ids.tolist()),
@@ -183,17 +182,9 @@ def _rows(uri: str, recording_ids: Collection[str], *, scored: bool) -> tuple[pa
     return rows, unknown
 
 
-def _all_scores(uri: str, rows: pa.Table, starts: NDArray[np.intp], metadata: dict[str, str]) -> AllScores:
-    """Scores averaged over the submissions of a recording; `starts` are their first rows, (recordings,)."""
-    labels: Sequence[str] = json.loads(metadata.get("labels", "[]"))
-    thresholds: Sequence[float | None] = json.loads(metadata.get("thresholds", "[]"))
+def _all_scores(uri: str, rows: pa.Table) -> AllScores:
+    """Scores averaged over the submissions of a recording, in order of the recordings' ids."""
     values = tables.vectors(rows["all_scores"])
-    if not len(labels) == len(thresholds) == values.shape[1]:
-        raise InputError(
-            f"{uri}: expected a label and a threshold for each of {values.shape[1]} scores, "
-            f"found {len(labels)} labels and {len(thresholds)} thresholds in the metadata; predict again"
-        )
-    limits = np.array([NO_THRESHOLD if value is None else value for value in thresholds], dtype=np.float32)
-    sums = np.add.reduceat(values, starts, axis=0, dtype=np.float64)
-    counts = np.diff(np.append(starts, len(values)))
-    return AllScores(tuple(labels), (sums / counts[:, None]).astype(np.float32), limits)
+    decision = Decision.of_table(uri, values.shape[1])
+    _, means = average_submissions(rows["recording_id"].to_pylist(), values)
+    return AllScores(decision.labels, means, decision.thresholds)

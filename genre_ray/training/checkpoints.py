@@ -32,9 +32,14 @@ class Progress:
         """Epochs since the best one."""
         return len(self.history) - 1 - self.best_epoch if self.history else 0
 
-    def latest(self) -> dict[str, float]:
-        """The newest epoch's losses and number."""
-        return {**(self.history[-1] if self.history else {}), "epoch": len(self.history)}
+    def __str__(self) -> str:
+        if not self.history:
+            return "no epoch is done yet"
+        latest, best = self.history[-1], self.history[self.best_epoch]
+        return (
+            f"epoch {len(self.history)}: loss {latest['loss']:.5f}, validation loss {latest['validation_loss']:.5f}, "
+            f"lowest {best['validation_loss']:.5f} in epoch {self.best_epoch + 1}"
+        )
 
 
 def write(

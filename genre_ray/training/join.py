@@ -1,0 +1,148 @@
+"""Ground truths joined to the rows of a features table: examples with their labels, weight and part."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from genre_ray.catalog.ground_truth import GroundTruth
+from genre_ray.config import Settings
+from genre_ray.errors import ConfigurationError, InputError
+from genre_ray.labels.splits import PARTS, GroupBy, group_of, labels_with_enough, part_of
+from genre_ray.storage import tables
+from genre_ray.training.examples import Examples
+
+logger = logging.getLogger(__name__)
+
+
+class Split(Settings):
+    """How recordings come to their part, and which labels are worth learning."""
+
+    seed: int = Field(0, ge=0, description="of the hash that gives a group its part")
+    group_by: GroupBy = Field("release_group", description="what must not be split: release_group or artist")
+    fractions: tuple[float, float, float] = Field((0.8, 0.1, 0.1), description="shares of train, validation, test")
+    least_train: int = Field(20, ge=1, description="recordings that a label needs in train")
+    least_other: int = Field(10, ge=1, description="recordings that a label needs in validation, and in test")
+
+    @field_validator("fractions")
+    @classmethod
+    def _sum_to_one(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+            raise ValueError("expected three shares of at least 0 that sum to 1")
+        return fractions
+
+
+def make_examples(
+    features_uri: str, version: int, truths: Mapping[str, GroundTruth], split: Split, limit: int | None = None
+) -> Examples:
+    """Join ground truths to the rows of a features table.
+
+    Args:
+        features_uri: the table.
+        version: its version.
+        truths: ground truths by part, or one under the key `all`, which is then split by hash of the group.
+        split: settings of the split and of the labels.
+        limit: take only the first so many rows that the truths know.
+
+    Raises:
+        InputError: no recording of the truth is in the table, a recording is in two parts, or no label has enough
+            recordings.
+    """
+    known = _index(truths)
+    rows, groups = _join(features_uri, version, known, split.group_by, limit)
+    if not rows:
+        raise InputError(
+            f"expected recordings of the ground truth in {features_uri}, found none of its {len(known)} recordings; "
+            "check that both name recordings by the same ids"
+        )
+    logger.info("%d of %d recordings of the ground truth are in the table", len(groups), len(known))
+    matched = {
+        recording: _Known(known[recording].part or part_of(group, split.seed, split.fractions), *known[recording][1:])
+        for recording, (_, group) in groups.items()
+    }
+    space = labels_with_enough(
+        ((str(found.part), found.labels) for found in matched.values()), split.least_train, split.least_other
+    )
+    if not space:
+        raise InputError(
+            f"expected labels with {split.least_train} recordings in train and {split.least_other} in each other part, "
+            f"found none among {len(matched)} recordings; label more or lower split.least_train and split.least_other"
+        )
+    examples = _examples(rows, matched, space)
+    for part in ("train", "validation"):
+        if part not in examples.parts:
+            raise InputError(
+                f"expected recordings in the part {part}, found none; correct split.fractions or the files"
+            )
+    return examples
+
+
+class _Known(NamedTuple):
+    """What a ground truth says of a recording; no part when the group's hash is to give it."""
+
+    part: str | None
+    release_group: str
+    labels: tuple[str, ...]
+
+
+def _index(truths: Mapping[str, GroundTruth]) -> dict[str, _Known]:
+    known: dict[str, _Known] = {}
+    for part, truth in truths.items():
+        if part not in PARTS and not (part == "all" and len(truths) == 1):
+            raise ConfigurationError(f"expected ground truths of {', '.join(PARTS)}, or one of all; found {part!r}")
+        for recording, group, labels in zip(truth.recording_ids, truth.release_group_ids, truth.labels, strict=True):
+            if recording in known:
+                raise InputError(f"{truth.uri}: recording {recording} is in another part too; keep it in one file")
+            known[recording] = _Known(None if part == "all" else part, group, labels)
+    return known
+
+
+def _join(
+    features_uri: str, version: int, known: Mapping[str, _Known], group_by: GroupBy, limit: int | None
+) -> tuple[list[tuple[int, str]], dict[str, tuple[int, str]]]:
+    """(row, recording) of all known recordings, and each one's group, with the submission that names it.
+
+    Submissions may name different groups: the first one's counts, so that a recording is whole in one part. The
+    table's release group goes before the truth's, so that all taxonomies agree on it.
+    """
+    columns = ["recording_id", "submission", "artist_ids", "release_group_id"]
+    rows: list[tuple[int, str]] = []
+    groups: dict[str, tuple[int, str]] = {}
+    start = 0
+    for batch in tables.read_batches(features_uri, columns, version=version, batch_rows=8192):
+        values = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+        for row, (recording, submission, artists, release_group) in enumerate(values, start):
+            if recording not in known:
+                continue
+            if len(rows) == limit:
+                return rows, groups
+            group = group_of(recording, release_group or known[recording].release_group, artists or (), group_by)
+            rows.append((row, recording))
+            groups[recording] = min(groups.get(recording, (submission, group)), (submission, group))
+        start += batch.num_rows
+    return rows, groups
+
+
+def _examples(rows: Sequence[tuple[int, str]], matched: Mapping[str, _Known], space: tuple[str, ...]) -> Examples:
+    in_space = frozenset(space)
+    inside = {
+        recording: labels
+        for recording, found in matched.items()
+        if (labels := tuple(label for label in found.labels if label in in_space))
+    }
+    kept = [(row, recording) for row, recording in rows if recording in inside]
+    recordings = [recording for _, recording in kept]
+    submissions = Counter(recordings)
+    label_sets = np.empty(len(kept), dtype=object)
+    label_sets[:] = [inside[recording] for recording in recordings]
+    return Examples(
+        space,
+        np.array([row for row, _ in kept], dtype=np.int64),
+        np.array(recordings),
+        np.array([matched[recording].part for recording in recordings]),
+        label_sets,
+        np.array([1 / submissions[recording] for recording in recordings], dtype=np.float32),
+    )

@@ -1,0 +1,126 @@
+"""Training through Ray Train is the same loop: same numbers, resumed by other workers, and errors as they are."""
+
+import logging
+import time
+
+import numpy as np
+import pytest
+import ray
+import ray.train
+import torch
+from ray.train import TrainingFailedError
+
+from genre_ray.config import Execution
+from genre_ray.errors import GenreRayError, StorageError
+from genre_ray.runs import cluster
+from genre_ray.training import loop
+from genre_ray.training.learner import Learner
+from genre_ray.training.loop import fit, with_retries
+
+
+def alone(task):
+    learner = Learner(task, torch.device("cpu"))
+    learner.train(lambda: None)
+    return learner
+
+
+def test_one_worker_equals_the_learner_alone_and_two_go_on_from_it(ray_cluster, make_task, tmp_path):
+    cluster.connect()
+    task = make_task(max_epochs=3, train=38, validation=11)
+    storage = str(tmp_path / "run")
+    fitted = fit(task, storage, Execution(workers=1))
+    learner = alone(task)
+    np.testing.assert_allclose(
+        [list(losses.values()) for losses in fitted.history],
+        [list(losses.values()) for losses in learner.progress.history],
+        rtol=1e-5,
+    )
+    assert fitted.best_epoch == learner.progress.best_epoch
+    for name, tensor in learner.best.items():
+        torch.testing.assert_close(fitted.weights[name], tensor)
+    assert (tmp_path / "run" / "progress.txt").read_text() == str(learner.progress)
+
+    # The shares of two workers are uneven, in train and in validation.
+    longer = make_task(max_epochs=7, patience=50, train=38, validation=11, name="again")
+    resumed = fit(longer, storage, Execution(workers=2))
+    assert resumed.history[:3] == fitted.history
+    assert len(resumed.history) == 7
+    judge = Learner(longer, torch.device("cpu"))
+    judge.network.load_state_dict(resumed.weights)
+    loss, weight = judge._validate().tolist()
+    assert loss / weight == pytest.approx(resumed.history[resumed.best_epoch]["validation_loss"], rel=1e-5)
+    assert len([path for path in (tmp_path / "run" / "train").glob("checkpoint_*") if path.is_dir()]) == 1
+
+
+def test_a_diverging_training_ends_at_once_and_without_a_traceback_of_ray(ray_cluster, make_task, tmp_path, caplog):
+    cluster.connect()
+    with caplog.at_level(logging.WARNING, "genre_ray"), pytest.raises(GenreRayError) as caught:
+        fit(make_task(learning_rate=1e30), str(tmp_path / "run"), Execution(workers=1))
+    assert "lower rules.learning_rate" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not [record for record in caplog.records if "going on from" in record.message]
+
+
+def failing(*errors):
+    """An attempt that fails with each of `errors` and then gives "result"; it counts itself."""
+
+    def attempt():
+        attempt.calls += 1
+        if attempt.calls <= len(errors):
+            raise errors[attempt.calls - 1]
+        return "result"
+
+    attempt.calls = 0
+    return attempt
+
+
+def of_workers(failures):
+    return ray.train.WorkerGroupError("a traceback\nof ray", failures)
+
+
+def test_workers_that_die_are_tried_again():
+    attempt = failing(*[of_workers({1: ray.exceptions.RayActorError()})] * 3)
+    assert with_retries(attempt) == "result"
+    assert attempt.calls == 4
+
+
+def test_the_last_failure_is_raised():
+    attempt = failing(*[of_workers({0: RuntimeError("gloo")})] * 4)
+    with pytest.raises(TrainingFailedError):
+        with_retries(attempt)
+    assert attempt.calls == 4
+
+
+def test_what_a_user_can_correct_is_raised_at_once():
+    # The other worker only failed because the first was gone.
+    attempt = failing(of_workers({0: RuntimeError("connection closed"), 1: StorageError("s3://b: not there")}))
+    with pytest.raises(StorageError, match="s3://b: not there"):
+        with_retries(attempt)
+    assert attempt.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "asked", "reserved"),
+    [(0, 1, None, 0), (1, None, None, 1), (2, 2, None, 1), (1, 2, None, 0), (4, 1, 0.0, 0), (4, 1, 0.5, 0.5)],
+)
+def test_workers_take_a_gpu_each_where_there_are_enough(monkeypatch, tmp_path, gpus, workers, asked, reserved):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": float(gpus)})
+    trainer = loop._trainer({}, str(tmp_path), Execution(workers=workers, gpus_per_worker=asked))
+    assert trainer.scaling_config.num_workers == (workers or 1)
+    assert trainer.scaling_config.use_gpu == (reserved > 0)
+    assert trainer.scaling_config.resources_per_worker.get("GPU", 0) == reserved
+
+
+def test_progress_reaches_the_drivers_log(monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(loop, "REPORT_EVERY_S", 0.02)
+    file = tmp_path / "progress.txt"
+    with caplog.at_level(logging.INFO, "genre_ray"), loop._progress_in_log(str(file)):
+        time.sleep(0.1)
+        file.write_text("epoch 12: loss 0.1")
+        time.sleep(0.2)
+    lines = [record.message for record in caplog.records]
+    assert lines[0] == "no epoch is done yet"
+    assert "epoch 12: loss 0.1" in lines
+    count = len(lines)
+    time.sleep(0.1)
+    assert len(caplog.records) == count
