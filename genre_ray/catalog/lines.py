@@ -18,7 +18,8 @@ def read_rows(uri: str) -> Iterator[tuple[int, list[str]]]:
     """
     number = 0
     with open_stream(uri) as stored:
-        stream = io.BufferedReader(bz2.BZ2File(stored)) if uri.lower().endswith(".bz2") else stored
+        # Buffered for its lines, too: a stream from an object store has none.
+        stream = io.BufferedReader(bz2.BZ2File(stored) if uri.lower().endswith(".bz2") else stored)  # type: ignore[type-var]
         try:
             for number, line in enumerate(stream, start=1):
                 yield number, line.decode("utf-8").removesuffix("\n").removesuffix("\r").split("\t")

@@ -76,7 +76,9 @@ def open_stream(uri: str) -> BinaryIO:
     if not is_remote(uri):
         return _local(uri, lambda: open(uri, "rb"))
     path = "/".join(_bucket_and_key(uri))
-    return cast(BinaryIO, _local(uri, lambda: s3_filesystem().open_input_stream(path, buffer_size=STREAM_BUFFER_BYTES)))
+    # Unasked, Arrow decompresses what is named .gz, .bz2 or .zst.
+    options = {"compression": None, "buffer_size": STREAM_BUFFER_BYTES}
+    return cast(BinaryIO, _local(uri, lambda: s3_filesystem().open_input_stream(path, **options)))
 
 
 def open_seekable(uri: str) -> pa.NativeFile:

@@ -10,6 +10,7 @@ import zstandard
 
 from genre_ray.catalog.archives import RawDocument, is_archive, is_document, read_archive, read_file
 from genre_ray.catalog.rejection import Reason
+from genre_ray.storage import objects
 
 COMPRESSIONS = {
     ".tar": bytes,
@@ -119,3 +120,11 @@ def test_single_files(tmp_path):
     assert gone.payload.reason is Reason.UNREADABLE
     assert gone.payload.recording_id == "song"
     assert read_file(str(tmp_path)).payload.reason is Reason.UNREADABLE
+
+
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_archives_on_an_object_store_come_as_they_are_stored(s3, suffix):
+    uri = f"{s3}/catalog{suffix}"
+    objects.write_bytes(uri, COMPRESSIONS[suffix](tar(MEMBERS)))
+    with objects.open_stream(uri) as stream:
+        assert [(item.name, item.payload) for item in read_archive(stream, uri)] == MEMBERS

@@ -3,7 +3,10 @@
 import bz2
 from pathlib import Path
 
+import pytest
+
 from genre_ray.catalog.ground_truth import label_fault, read_ground_truth
+from genre_ray.storage import objects
 
 DATA = Path(__file__).parents[1] / "data" / "emotify"
 TEXT = (
@@ -46,3 +49,10 @@ def test_the_sample_has_two_taxonomies_of_the_same_recordings():
 def test_labels_of_the_four_published_taxonomies_are_fine():
     for label in ("funk / soul", "avant-garde---computer music", "hiphop", "r&b---doo-wop", "rock---3rd wave", "ö"):
         assert label_fault(label) is None
+
+
+@pytest.mark.parametrize(("name", "stored_as"), [("truth.tsv", bytes), ("truth.tsv.bz2", bz2.compress)])
+def test_reads_from_an_object_store(s3, name, stored_as):
+    objects.write_bytes(f"{s3}/{name}", stored_as(b"recordingmbid\treleasegroupmbid\tgenre1\nsong\tgroup\tjazz\n"))
+    truth = read_ground_truth(f"{s3}/{name}")
+    assert (truth.recording_ids, truth.labels) == (["song"], [("jazz",)])
