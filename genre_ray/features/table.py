@@ -33,7 +33,7 @@ class FeaturesStep:
     schema = features_schema(FEATURE_COLUMNS)
 
     def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
-        """See `genre_ray.runs.execute.Step`."""
+        """See `genre_ray.runs.worker.Step`."""
         accepted: list[tuple[RawDocument, Document, Vector]] = []
         rejected: list[tuple[RawDocument, Rejection]] = []
         for raw in rows:
@@ -93,8 +93,10 @@ class FeatureRows:
         return [StoredFile(objects.join(self.uri, part.path), part.path, part.size, part.path) for part in parts]
 
     def cut(self, files: Sequence[StoredFile], rows_per_shard: int) -> list[WorkItem]:
-        """One work item a part."""
-        return [WorkItem(f"t{n:06d}", "table", (file,), self.limit) for n, file in enumerate(files)]
+        """One work item a part, with the number of rows that are taken from it."""
+        held = {part.path: part.rows for part in tables.list_parts(self.uri, self.version)}
+        rows = [min(held[file.name], self.limit or held[file.name]) for file in files]
+        return [WorkItem(f"t{n:06d}", "table", (file,), rows[n]) for n, file in enumerate(files)]
 
     def read(self, item: WorkItem, rows_per_shard: int, first_shard: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield (shard, rows) from `first_shard` on."""

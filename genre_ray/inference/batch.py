@@ -44,7 +44,7 @@ class PredictRows:
         return Predictor(read_bundle(self.bundle_uri))
 
     def __call__(self, rows: pa.RecordBatch | pa.Table) -> tuple[pa.Table, pa.Table]:
-        """See `genre_ray.runs.execute.Step`."""
+        """See `genre_ray.runs.worker.Step`."""
         rows = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
         scores = self.predictor.scores(tables.vectors(rows.column("features")))
         finite = np.isfinite(scores).all(axis=1)
@@ -91,7 +91,7 @@ class PredictDocuments(PredictRows):
         self.features = FeaturesStep()
 
     def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
-        """See `genre_ray.runs.execute.Step`."""
+        """See `genre_ray.runs.worker.Step`."""
         features, unread = self.features(rows)
         predicted, unscored = super().__call__(features)
         return predicted, pa.concat_tables([unread, unscored])

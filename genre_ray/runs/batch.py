@@ -1,14 +1,17 @@
 """A batch job from its configuration to its tables: claim, plan, execute, count."""
 
 import logging
+from dataclasses import replace
 from typing import Any, Protocol
 
 from genre_ray.config import JobConfiguration
 from genre_ray.runs import cluster, estimate
-from genre_ray.runs.execute import Source, Step, execute
+from genre_ray.runs.execute import execute
 from genre_ray.runs.identity import make_identity
 from genre_ray.runs.ledger import Ledger, Totals
 from genre_ray.runs.plan import WorkItem, settle_plans
+from genre_ray.runs.worker import Source, Step
+from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
 
 logger = logging.getLogger(__name__)
@@ -44,8 +47,9 @@ def run_batch(
     Returns:
         The job's exit code: 0, or 3 when more rows were rejected than `max_rejected`.
     """
-    execution, output = configuration.execution, configuration.output
-    listed = source.list_inputs()
+    # Workers have working directories of their own.
+    execution, output = configuration.execution, objects.absolute(configuration.output)
+    listed = [replace(file, uri=objects.absolute(file.uri)) for file in source.list_inputs()]
     if configuration.dry_run:
         items = source.cut(listed, execution.rows_per_shard)
         for line in estimate.describe(items, source, step, execution):
@@ -54,13 +58,16 @@ def run_batch(
     identity = make_identity(job, configuration.identity(), **sources)
     ledger = Ledger.claim(output, table, step.schema, identity, resume=configuration.resume)
     plans = settle_plans(output, listed, source.cut, execution.rows_per_shard)
-    if all(ledger.shards_done(item) is None for plan in plans for item in plan.items):
-        logger.info("%s: nothing to do, run %s is complete: %s", output, ledger.run, ledger.totals())
-    else:
+    remaining = ledger.remaining(plans)
+    if remaining:
         cluster.connect()
-        shards = execute(ledger, plans, source, step, execution)
-        logger.info("%s: run %s made %d shards durable: %s", output, ledger.run, shards, ledger.totals())
-    return exit_code(ledger.totals(), configuration)
+        shards = execute(ledger, remaining, source, step, execution)
+        done = f"run {ledger.run} made {shards} shards durable"
+    else:
+        done = f"nothing to do, run {ledger.run} is complete"
+    totals = ledger.totals()
+    logger.info("%s: %s: %s", output, done, totals)
+    return exit_code(totals, configuration)
 
 
 def exit_code(totals: Totals, configuration: JobConfiguration) -> int:

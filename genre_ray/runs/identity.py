@@ -10,6 +10,8 @@ from genre_ray.errors import OutputTakenError
 
 Identity = dict[str, Any]
 
+ABSENT = object()
+
 
 def make_identity(job: str, settings: dict[str, Any], **sources: Any) -> Identity:
     """The identity of a job's run.
@@ -24,7 +26,7 @@ def make_identity(job: str, settings: dict[str, Any], **sources: Any) -> Identit
 
 def run_id(identity: Identity) -> str:
     """A name for the run, a hash of its identity."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -32,9 +34,9 @@ def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
     """Every key whose value differs, as `key: X there, Y here`."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in sorted({*theirs, *ours}):
-            yield from differences(theirs.get(key), ours.get(key), f"{path}.{key}" if path else key)
+            yield from differences(theirs.get(key, ABSENT), ours.get(key, ABSENT), f"{path}.{key}" if path else key)
     elif theirs != ours:
-        yield f"{path}: {json.dumps(theirs, ensure_ascii=False)} there, {json.dumps(ours, ensure_ascii=False)} here"
+        yield f"{path}: {_show(theirs)} there, {_show(ours)} here"
 
 
 def refuse_other(output: str, theirs: Identity, ours: Identity, *, resume: bool) -> None:
@@ -50,3 +52,7 @@ def refuse_other(output: str, theirs: Identity, ours: Identity, *, resume: bool)
         )
     if not resume:
         raise OutputTakenError(f"{output} already holds run {run_id(ours)}; pass --resume to go on with it")
+
+
+def _show(value: Any) -> str:
+    return "nothing" if value is ABSENT else json.dumps(value, ensure_ascii=False)

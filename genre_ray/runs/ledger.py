@@ -7,13 +7,13 @@ is refused by the log; the parts it wrote stay unnamed.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from genre_ray.errors import OutputTakenError
 from genre_ray.runs.identity import Identity, refuse_other, run_id
-from genre_ray.runs.plan import WorkItem
+from genre_ray.runs.plan import Plan, Remainder, WorkItem
 from genre_ray.storage import objects, tables
 from genre_ray.storage.schemas import REJECTED
 from genre_ray.storage.tables import Append, Part
@@ -32,13 +32,6 @@ class ShardSummary:
     rows_in: int
     parts: tuple[Part, ...]
     rejected_parts: tuple[Part, ...]
-    seconds: float
-    reasons: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def rows_rejected(self) -> int:
-        """How many of the rows read ended in the rejected table."""
-        return sum(part.rows for part in self.rejected_parts)
 
 
 @dataclass(frozen=True)
@@ -70,21 +63,32 @@ class Ledger:
             OutputTakenError: the output is another run's, or this run's and not to be resumed.
         """
         run = run_id(identity)
-        properties = {"genre_ray.run_id": run, "genre_ray.identity": json.dumps(identity, ensure_ascii=False)}
-        for table, table_schema in ((name, schema), ("rejected", REJECTED)):
-            uri = objects.join(output, table)
+        properties = {"genre_ray.run_id": run, "genre_ray.identity": json.dumps(identity)}
+        schemas = {objects.join(output, name): schema, objects.join(output, "rejected"): REJECTED}
+        # Nothing is created beside a table of someone else.
+        for uri in filter(tables.is_table, schemas):
+            _refuse_other_table(uri, output, identity, resume=resume)
+        for uri, table_schema in schemas.items():
             if tables.create_table(uri, table_schema, properties):
-                resume = True
-                continue
-            theirs = tables.open_table(uri).metadata().configuration.get("genre_ray.identity")
-            if theirs is None:
-                raise OutputTakenError(f"{uri} is a table that genre_ray did not write; choose another --output")
-            refuse_other(output, json.loads(theirs), identity, resume=resume)
+                resume = True  # the output is ours: what is there by now is of a driver that joined
+            else:
+                _refuse_other_table(uri, output, identity, resume=resume)
         return cls(output, name, schema, run)
 
+    def remaining(self, plans: Sequence[Plan]) -> list[Remainder]:
+        """What is left of the plans' items."""
+        return [
+            Remainder(item, plan.rows_per_shard, done)
+            for plan in plans
+            for item in plan.items
+            if (done := self.shards_done(item)) is not None
+        ]
+
     def shards_done(self, item: WorkItem) -> int | None:
-        """How many shards of the item are in, from its first on; None when all are."""
-        self._data.update_incremental()
+        """How many shards of the item are in, from its first on; None when all are.
+
+        As of the claim or the latest commit: what other drivers do meanwhile is done twice at worst, and in once.
+        """
         done = 0
         while (mark := self._data.transaction_version(f"{self.run}/{item.name}/{done}")) is not None:
             if mark == LAST:
@@ -111,3 +115,13 @@ class Ledger:
     def _append(self, summary: ShardSummary, parts: Sequence[Part]) -> Append:
         mark = LAST if summary.last else MIDDLE
         return Append(f"{self.run}/{summary.item}/{summary.index}", parts, mark)
+
+
+def _refuse_other_table(uri: str, output: str, identity: Identity, *, resume: bool) -> None:
+    theirs = tables.open_table(uri).metadata().configuration.get("genre_ray.identity")
+    if theirs is None:
+        raise OutputTakenError(
+            f"{uri}: expected no table, or one of this run, found one that genre_ray did not write; "
+            "choose another --output"
+        )
+    refuse_other(output, json.loads(theirs), identity, resume=resume)

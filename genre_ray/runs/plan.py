@@ -9,7 +9,7 @@ its own; work that is done stays done.
 import gzip
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from genre_ray.errors import InputError
@@ -38,12 +38,25 @@ class WorkItem:
 
 
 @dataclass(frozen=True)
+class Remainder:
+    """What is left to do of a work item: everything from its shard `first_shard` on."""
+
+    item: WorkItem
+    rows_per_shard: int
+    first_shard: int = 0
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The work items of one generation; all shards in it have `rows_per_shard` rows but the last of each item."""
+    """The work items of one generation; all shards in it have `rows_per_shard` rows but the last of each item.
+
+    `left_out` are the inputs that a limit left out: they are known, and no later generation takes them up.
+    """
 
     generation: int
     rows_per_shard: int
     items: tuple[WorkItem, ...]
+    left_out: tuple[str, ...] = ()
 
 
 Cut = Callable[[Sequence[StoredFile], int], list[WorkItem]]
@@ -63,24 +76,17 @@ def settle_plans(output: str, listed: Sequence[StoredFile], cut: Cut, rows_per_s
     Raises:
         InputError: an input changed under its name since it was planned.
     """
-    plans = read_plans(output)
-    planned = {file.uri: file for plan in plans for item in plan.items for file in item.files}
-    changed = [file.uri for file in listed if file.uri in planned and _differs(file, planned[file.uri])]
-    if changed:
-        raise InputError(
-            f"{len(changed)} inputs changed since this run was planned, the first is {changed[0]}; "
-            "restore them, or start a new run with another --output"
-        )
-    new = [file for file in listed if file.uri not in planned]
-    if new or not plans:
-        generation = len(plans)
-        named = tuple(
-            WorkItem(f"{generation:04d}-{item.name}", item.kind, item.files, item.rows)
-            for item in cut(new, rows_per_shard)
-        )
-        objects.put_if_absent(_plan_uri(output, generation), _encode(Plan(generation, rows_per_shard, named)))
+    while True:
         plans = read_plans(output)
-    return plans
+        new = _not_planned(listed, plans)
+        if plans and not new:
+            return plans
+        generation = len(plans)
+        items = [replace(item, name=f"{generation:04d}-{item.name}") for item in cut(new, rows_per_shard)]
+        taken = {file.uri for item in items for file in item.files}
+        left_out = tuple(file.uri for file in new if file.uri not in taken)
+        plan = Plan(generation, rows_per_shard, tuple(items), left_out)
+        objects.put_if_absent(_plan_uri(output, generation), _encode(plan))
 
 
 def read_plans(output: str) -> list[Plan]:
@@ -89,6 +95,18 @@ def read_plans(output: str) -> list[Plan]:
     while objects.exists(uri := _plan_uri(output, len(plans))):
         plans.append(_decode(objects.read_bytes(uri), len(plans)))
     return plans
+
+
+def _not_planned(listed: Sequence[StoredFile], plans: Sequence[Plan]) -> list[StoredFile]:
+    planned = {file.uri: file for plan in plans for item in plan.items for file in item.files}
+    left_out = {uri for plan in plans for uri in plan.left_out}
+    changed = [file.uri for file in listed if file.uri in planned and _differs(file, planned[file.uri])]
+    if changed:
+        raise InputError(
+            f"{len(changed)} inputs changed since this run was planned, the first is {changed[0]}; "
+            "restore them, or start a new run with another --output"
+        )
+    return [file for file in listed if file.uri not in planned and file.uri not in left_out]
 
 
 def _differs(now: StoredFile, then: StoredFile) -> bool:
@@ -100,10 +118,12 @@ def _plan_uri(output: str, generation: int) -> str:
 
 
 def _encode(plan: Plan) -> bytes:
-    lines = [json.dumps({"rows_per_shard": plan.rows_per_shard}), *(item.to_json() for item in plan.items)]
-    return gzip.compress("\n".join(lines).encode(), mtime=0)
+    header = json.dumps({"rows_per_shard": plan.rows_per_shard, "left_out": plan.left_out})
+    return gzip.compress("\n".join([header, *(item.to_json() for item in plan.items)]).encode(), mtime=0)
 
 
 def _decode(content: bytes, generation: int) -> Plan:
-    header, *lines = gzip.decompress(content).decode().split("\n")
-    return Plan(generation, json.loads(header)["rows_per_shard"], tuple(WorkItem.from_json(line) for line in lines))
+    first, *lines = gzip.decompress(content).decode().split("\n")
+    header = json.loads(first)
+    items = tuple(WorkItem.from_json(line) for line in lines)
+    return Plan(generation, header["rows_per_shard"], items, tuple(header["left_out"]))

@@ -1,0 +1,114 @@
+"""What a run does on a worker: read a work item, compute, and write the parts of one shard after another."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from genre_ray import errors
+from genre_ray.errors import GenreRayError
+from genre_ray.runs.ledger import ShardSummary
+from genre_ray.runs.plan import Remainder, WorkItem
+from genre_ray.storage import tables
+from genre_ray.storage.schemas import REJECTED
+from genre_ray.storage.tables import Part
+
+
+class Chunk(Protocol):
+    """Rows as a source reads them: all that a run needs to know of them is how many there are."""
+
+    def __len__(self) -> int: ...
+
+
+class Source(Protocol):
+    """Where rows come from. Picklable; reading the same item again gives the same rows in the same order."""
+
+    def read(self, item: WorkItem, rows_per_shard: int, first_shard: int) -> Iterator[tuple[int, Chunk]]:
+        """Yield (shard, rows) from `first_shard` on; no chunk spans two shards, and no shard but the last is short."""
+        ...
+
+
+class Step(Protocol):
+    """What is done with rows. Picklable; loads what it needs (a model) when it is first called, in the worker."""
+
+    schema: pa.Schema
+
+    def __call__(self, rows: Any) -> tuple[pa.Table, pa.Table]:
+        """The rows that came out, in `schema`, and those rejected: `source_uri, recording_id, reason, detail`."""
+        ...
+
+
+class ShardWorker:
+    """Reads, computes and writes the shards of one work item after another."""
+
+    def __init__(self, data_uri: str, rejected_uri: str, source: Source, step: Step) -> None:
+        self.data_uri, self.rejected_uri, self.source, self.step = data_uri, rejected_uri, source, step
+
+    def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[str]]]:
+        """Do the work items in the column `item`; yield a row `outcome` (see `read_outcome`) for every shard."""
+        for task in batch.to_pylist():
+            remainder = Remainder(WorkItem.from_json(task["item"]), task["rows_per_shard"], task["first_shard"])
+            try:
+                for summary in self.shards(remainder):
+                    yield {"outcome": [json.dumps(asdict(summary))]}
+            except GenreRayError as error:
+                # As a value: Ray adds advice on its own settings to a message, and a traceback to the log.
+                yield {"outcome": [json.dumps({"error": type(error).__name__, "message": str(error)})]}
+
+    def shards(self, remainder: Remainder) -> Iterator[ShardSummary]:
+        """Write the item's remaining shards, one at a time, and tell of each once it is written."""
+        shard = _OpenShard(remainder.item, remainder.first_shard)
+        for index, rows in self.source.read(remainder.item, remainder.rows_per_shard, remainder.first_shard):
+            if index != shard.index:
+                yield self._write(shard, last=False)
+                shard = _OpenShard(remainder.item, index)
+            shard.add(*self.step(rows), rows_in=len(rows))
+        yield self._write(shard, last=True)
+
+    def _write(self, shard: "_OpenShard", *, last: bool) -> ShardSummary:
+        item, index = shard.item.name, shard.index
+        name = f"{item}-{index:05d}"
+        rejected = [_with_shard(rows, f"{item}/{index}") for rows in shard.rejected]
+        parts, rejected_parts = _part(self.data_uri, name, shard.accepted), _part(self.rejected_uri, name, rejected)
+        return ShardSummary(item, index, last, shard.rows_in, parts, rejected_parts)
+
+
+def read_outcome(line: str) -> ShardSummary:
+    """What a worker told of a shard.
+
+    Raises:
+        GenreRayError: the one that ended the work on the shard's item.
+    """
+    values: dict[str, Any] = json.loads(line)
+    if "error" in values:
+        raise getattr(errors, values["error"], GenreRayError)(values["message"])
+    parts = {key: tuple(Part(**part) for part in values[key]) for key in ("parts", "rejected_parts")}
+    return ShardSummary(**{**values, **parts})
+
+
+class _OpenShard:
+    """The rows of a shard that is not written yet."""
+
+    def __init__(self, item: WorkItem, index: int) -> None:
+        self.item, self.index, self.rows_in = item, index, 0
+        self.accepted: list[pa.Table] = []
+        self.rejected: list[pa.Table] = []
+
+    def add(self, accepted: pa.Table, rejected: pa.Table, *, rows_in: int) -> None:
+        if accepted.num_rows + rejected.num_rows != rows_in:
+            raise AssertionError(f"{rows_in} rows in, {accepted.num_rows} out, {rejected.num_rows} rejected")
+        self.accepted.append(accepted)
+        self.rejected.append(rejected)
+        self.rows_in += rows_in
+
+
+def _part(uri: str, name: str, chunks: Sequence[pa.Table]) -> tuple[Part, ...]:
+    rows = pa.concat_tables(chunks) if chunks else None
+    return (tables.write_part(uri, name, rows),) if rows is not None and rows.num_rows else ()
+
+
+def _with_shard(rejected: pa.Table, shard: str) -> pa.Table:
+    column = pa.array([shard] * rejected.num_rows, pa.string())
+    return rejected.append_column("shard", column).select(REJECTED.names).cast(REJECTED)
