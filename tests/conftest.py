@@ -307,7 +307,8 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
         tables.create_table(uri, schema, {})
         step = -(-len(values) // parts)
         written = [
-            tables.write_part(uri, f"part-{start:06d}", rows.slice(start, step)) for start in range(0, len(values), step)
+            tables.write_part(uri, f"part-{start:06d}", rows.slice(start, step))
+            for start in range(0, len(values), step)
         ]
         tables.append(tables.open_table(uri), [tables.Append("run/0", written)], schema)
         return uri

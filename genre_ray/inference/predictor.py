@@ -59,7 +59,8 @@ def build(bundle: Bundle) -> tuple[Preparation, nn.Module]:
             module.load_state_dict(own)
         except RuntimeError as error:
             raise InputError(
-                f"{bundle.uri}: expected the weights of {system.name}, found others: {error}; restore the bundle"
+                f"{bundle.uri}: expected the weights of {system.name}, found others: {' '.join(str(error).split())}; "
+                "restore the bundle"
             ) from None
     return preparation, network
 

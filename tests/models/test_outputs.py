@@ -14,7 +14,9 @@ def test_losses_equal_sklearns_log_loss():
     losses = output.losses(torch.tensor(logits), torch.tensor(targets, dtype=torch.float64))
     scores = output.score(torch.tensor(logits)).numpy()
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-logits)))
-    expected = [log_loss(row, row_scores, labels=[False, True]) for row, row_scores in zip(targets, scores, strict=True)]
+    expected = [
+        log_loss(row, row_scores, labels=[False, True]) for row, row_scores in zip(targets, scores, strict=True)
+    ]
     np.testing.assert_allclose(losses.numpy(), expected)
 
 

@@ -121,7 +121,9 @@ def test_submissions_share_their_recordings_weight(make_task):
     assert set(counts.tolist()) == {1, 2}
     for recording in ids:
         assert examples.weights[examples.recording_ids == recording].sum() == 1
-    assert learner.training[2].tolist() == [1 / 2 if i % 5 == 0 else 1 for i in range(37) for _ in range(1 + (i % 5 == 0))]
+    assert learner.training[2].tolist() == [
+        1 / 2 if i % 5 == 0 else 1 for i in range(37) for _ in range(1 + (i % 5 == 0))
+    ]
 
 
 @pytest.mark.parametrize("at", [1, 3])
