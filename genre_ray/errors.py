@@ -31,3 +31,9 @@ class OutputTakenError(GenreRayError):
 
 class StorageError(GenreRayError):
     """A store refused or lost an operation after all retries."""
+
+
+class NotFoundError(StorageError):
+    """What a configuration names is not there, which trying again does not change."""
+
+    exit_code = 2

@@ -21,7 +21,7 @@ from genre_ray.catalog.archives import (
     read_archive,
     read_file,
 )
-from genre_ray.errors import InputError
+from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
@@ -106,6 +106,19 @@ class DocumentSource:
                 archive.uri,
                 max_document_bytes=self.max_document_bytes,
                 wanted=lambda position: position >= first,
+            )
+
+
+def refuse_output_among(inputs: Sequence[str], output: str) -> None:
+    """Refuse an output below an input: a later listing would take the run's own files for documents.
+
+    Raises:
+        ConfigurationError: names the input.
+    """
+    for uri in inputs:
+        if f"{objects.absolute(output)}/".startswith(f"{objects.absolute(uri).rstrip('/')}/"):
+            raise ConfigurationError(
+                f"expected an output outside of the inputs, found {output} inside of {uri}; choose another --output"
             )
 
 

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES
-from genre_ray.catalog.sources import DocumentSource
+from genre_ray.catalog.sources import DocumentSource, refuse_output_among
 from genre_ray.config import JobConfiguration
 from genre_ray.features.table import FeaturesStep
 from genre_ray.runs.batch import run_batch
@@ -18,5 +18,6 @@ class IngestConfiguration(JobConfiguration):
 
 def run(configuration: IngestConfiguration) -> int:
     """Carry the job out; return its exit code."""
+    refuse_output_among(configuration.inputs, configuration.output)
     source = DocumentSource(configuration.inputs, configuration.limit, configuration.max_document_bytes)
     return run_batch(configuration, job="ingest", table="features", source=source, step=FeaturesStep())

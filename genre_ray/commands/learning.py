@@ -73,6 +73,7 @@ def learn(
     if not configuration.dry_run and _already_done(configuration, identity):
         return 0
     version = identity["features_version"]
+    table_columns(configuration.features)  # refuses what is not a features table
     examples = _read_examples(configuration, version)
     if configuration.dry_run:
         logger.info("would train %s on them with %s", system.name, rules)

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES
 from genre_ray.catalog.run_file import format_run
-from genre_ray.catalog.sources import DocumentSource
+from genre_ray.catalog.sources import DocumentSource, refuse_output_among
 from genre_ray.config import JobConfiguration
 from genre_ray.errors import ConfigurationError
 from genre_ray.features.columns import FEATURE_COLUMNS
@@ -52,6 +52,7 @@ def run(configuration: PredictConfiguration) -> int:
     step: PredictRows
     if configuration.features is None:
         check_columns(bundle, FEATURE_COLUMNS, "documents")
+        refuse_output_among(configuration.inputs, configuration.output)
         source = DocumentSource(configuration.inputs, configuration.limit, configuration.max_document_bytes)
         step = PredictDocuments(bundle.uri, bundle.model, all_scores=configuration.all_scores)
     else:

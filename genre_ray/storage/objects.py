@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from genre_ray.errors import StorageError
+from genre_ray.errors import NotFoundError, StorageError
 
 T = TypeVar("T")
 
@@ -165,7 +165,9 @@ def _status(error: ClientError) -> int:
 
 
 def _storage_error(uri: str, error: Exception) -> StorageError:
-    return StorageError(f"{uri}: {error}; check that it exists and that this process may use it")
+    missing = isinstance(error, FileNotFoundError) or (isinstance(error, ClientError) and _status(error) == 404)
+    kind = NotFoundError if missing else StorageError
+    return kind(f"{uri}: {error}; check that it exists and that this process may use it")
 
 
 def _remote(uri: str, operation: Callable[[], T]) -> T:
