@@ -96,7 +96,7 @@ def test_columns_are_known_by_name_and_order(write_features, tmp_path):
     tables.create_table(other, schema, {})
     rows = pa.table({"recording_id": ["a"]})
     tables.append(tables.open_table(other), [tables.Append("run/0", [tables.write_part(other, "p", rows)])], schema)
-    with pytest.raises(InputError, match="expected a features table with genre_ray.columns in its parts"):
+    with pytest.raises(InputError, match=r"expected a features table with genre_ray.columns in its parts"):
         table_columns(other)
 
 

@@ -27,7 +27,7 @@ def truth_of(label_sets, *, groups=None, uri="truth.tsv"):
 
 @pytest.fixture
 def make_task(write_features):
-    """`make_task(train=37, validation=11, units=4, dropout=0.3, **rules)`; every fifth recording has two submissions."""
+    """`make_task(train=37, validation=11, **rules)`; every fifth recording has two submissions."""
 
     def make(*, train=37, validation=11, network=None, system="essentia", noise=0.5, name="features", **rules):
         generator = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""Each known row is an example once, with its recording's labels, a fair weight and a part that never splits a group."""
+"""Each known row is one example, with its recording's labels, a fair weight and a part that never splits a group."""
 
 from collections import Counter
 
@@ -92,7 +92,7 @@ def test_submissions_that_name_different_groups_stay_together(write_features):
     groups = [f"g{n}" for n in range(180)]
     uri = table(write_features, recordings, submission=[n // 60 for n in range(180)], release_group_id=groups)
     split = Split(least_train=1, least_other=1, fractions=(0.4, 0.3, 0.3))
-    found = parts_of(make_examples(uri, 1, {"all": truth_of(dict.fromkeys(set(recordings), ["rock"]))}, split))
+    found = parts_of(make_examples(uri, 1, {"all": truth_of({key: ["rock"] for key in set(recordings)})}, split))
     assert found == {f"r{n:02d}": {part_of(f"g{n}", 0, split.fractions)} for n in range(60)}
 
 
@@ -101,7 +101,7 @@ def test_group_by_artist(write_features):
     artists = [[f"a{n % 20}", f"guest {n}"] for n in range(200)]
     uri = table(write_features, recordings, artist_ids=artists, release_group_id=[f"g{n}" for n in range(200)])
     split = Split(group_by="artist", least_train=1, least_other=1, fractions=(0.5, 0.25, 0.25))
-    found = parts_of(make_examples(uri, 1, {"all": truth_of(dict.fromkeys(recordings, ["rock"]))}, split))
+    found = parts_of(make_examples(uri, 1, {"all": truth_of({key: ["rock"] for key in recordings})}, split))
     for n, recording in enumerate(recordings):
         assert found[recording] == {part_of(f"a{n % 20}", 0, split.fractions)}
 
