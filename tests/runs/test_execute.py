@@ -59,11 +59,6 @@ def test_a_workers_error_reaches_the_driver_in_its_own_words(
     assert "Traceback" not in capfd.readouterr().err
     assert tables.open_table(str(tmp_path / "data")).version() >= 1
 
-    go(source, keep())
-    assert sorted(row for side in contents(tmp_path) for row in side) == sorted(
-        f"{file.name}/{row}" for file in source.files for row in range(file.size)
-    )
-
 
 def test_the_pool_is_as_large_as_the_work_the_settings_and_the_cluster_allow(monkeypatch):
     monkeypatch.setattr(execute.ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
