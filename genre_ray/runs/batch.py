@@ -9,7 +9,7 @@ from genre_ray.runs import cluster, estimate
 from genre_ray.runs.execute import execute
 from genre_ray.runs.identity import make_identity
 from genre_ray.runs.ledger import Ledger, Totals
-from genre_ray.runs.plan import WorkItem, settle_plans
+from genre_ray.runs.plan import Remainder, WorkItem, settle_plans
 from genre_ray.runs.worker import Source, Step
 from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
@@ -47,9 +47,8 @@ def run_batch(
     Returns:
         The job's exit code: 0, or 3 when more rows were rejected than `max_rejected`.
     """
-    # Workers have working directories of their own.
     execution, output = configuration.execution, objects.absolute(configuration.output)
-    listed = [replace(file, uri=objects.absolute(file.uri)) for file in source.list_inputs()]
+    listed = source.list_inputs()
     if configuration.dry_run:
         items = source.cut(listed, execution.rows_per_shard)
         for line in estimate.describe(items, source, step, execution):
@@ -58,7 +57,9 @@ def run_batch(
     identity = make_identity(job, configuration.identity(), **sources)
     ledger = Ledger.claim(output, table, step.schema, identity, resume=configuration.resume)
     plans = settle_plans(output, listed, source.cut, execution.rows_per_shard)
-    remaining = ledger.remaining(plans)
+    # Workers have working directories of their own. Plans keep addresses as given: a resume may be in another
+    # directory, as a job submitted again is, and must know its inputs again.
+    remaining = [_absolute(remainder) for remainder in ledger.remaining(plans)]
     if remaining:
         cluster.connect()
         shards = execute(ledger, remaining, source, step, execution)
@@ -68,6 +69,11 @@ def run_batch(
     totals = ledger.totals()
     logger.info("%s: %s: %s", output, done, totals)
     return exit_code(totals, configuration)
+
+
+def _absolute(remainder: Remainder) -> Remainder:
+    files = tuple(replace(file, uri=objects.absolute(file.uri)) for file in remainder.item.files)
+    return replace(remainder, item=replace(remainder.item, files=files))
 
 
 def exit_code(totals: Totals, configuration: JobConfiguration) -> int:
