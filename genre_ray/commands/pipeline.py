@@ -51,13 +51,14 @@ def _prepare(step: PipelineStep, number: int, configuration: PipelineConfigurati
     ((job, settings),) = step.items()
     cls: type[JobConfiguration] = JOBS[job][0]
     common = {key: value for key, value in configuration.common.items() if key in cls.model_fields}
-    execution = configuration.execution.model_dump(exclude_unset=True)
-    filled = _fill({**common, **(settings or {})}, configuration.output.rstrip("/"))
-    placement = {"resume": True, "dry_run": configuration.dry_run}
-    return job, cls.from_mapping(
-        {**placement, **filled, "execution": {**execution, **filled.get("execution", {})}},
-        f"steps.{number} ({job})",
-    )
+    filled = _fill({**common, **settings}, configuration.output.rstrip("/"))
+    # What a step does not say itself is the pipeline's; a flag that was not given says nothing.
+    given = configuration.model_dump(include={"limit", "max_rejected"}, exclude_none=True)
+    placement = {**given, "resume": True, "dry_run": configuration.dry_run}
+    execution = filled.get("execution", {})
+    if isinstance(execution, dict):
+        execution = {**configuration.execution.model_dump(exclude_unset=True), **execution}
+    return job, cls.from_mapping({**placement, **filled, "execution": execution}, f"steps.{number} ({job})")
 
 
 def _fill(value: Any, output: str) -> Any:
