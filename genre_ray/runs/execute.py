@@ -58,22 +58,29 @@ def _summaries(
         {"item": left.item.to_json(), "rows_per_shard": left.rows_per_shard, "first_shard": left.first_shard}
         for left in remaining
     ]
+    gpus = _gpus_per_worker(step, execution)
     with DataContext.current(context):
         outcomes = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             ShardWorker,
             fn_constructor_args=(ledger.data_uri, ledger.rejected_uri, source, step),
             batch_size=1,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=_pool_size(len(tasks), execution)),
+            compute=ActorPoolStrategy(size=_pool_size(len(tasks), execution, gpus)),
             num_cpus=execution.cpus_per_worker,
-            num_gpus=execution.gpus_per_worker or None,
+            num_gpus=gpus or None,
         )
         for row in outcomes.iter_rows():
             yield read_outcome(row["outcome"])
 
 
-def _pool_size(items: int, execution: Execution) -> int:
+def _gpus_per_worker(step: Step, execution: Execution) -> float:
+    if execution.gpus_per_worker is not None:
+        return execution.gpus_per_worker
+    return 1.0 if step.gains_from_gpu and ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+
+
+def _pool_size(items: int, execution: Execution, gpus: float) -> int:
     resources = ray.cluster_resources()
     by_cpu = resources.get("CPU", 1) / execution.cpus_per_worker
-    by_gpu = resources.get("GPU", 0) / execution.gpus_per_worker if execution.gpus_per_worker else by_cpu
+    by_gpu = resources.get("GPU", 0) / gpus if gpus else by_cpu
     return max(1, min(items, execution.workers or int(min(by_cpu, by_gpu))))

@@ -148,6 +148,15 @@ def test_a_fusion_holds_its_sources_and_is_not_fused_again(trainings, settings, 
     assert not is_bundle(str(tmp_path / "again"))
 
 
+def test_a_fusion_is_not_validated_on_what_its_sources_learnt(trainings, settings, tmp_path):
+    run_train(settings, tmp_path / "one")
+    split = {**settings["split"], "seed": 1}
+    fusing = {**settings, "network": {}, "split": split, "bundles": [str(tmp_path / "one")]}
+    with pytest.raises(InputError, match="not learnt from this fusion's validation and test recordings, found [1-9]"):
+        fuse.run(fuse.FuseConfiguration.from_mapping({**fusing, "output": str(tmp_path / "fused")}))
+    assert not is_bundle(str(tmp_path / "fused"))
+
+
 def test_a_test_file_needs_a_validation_file(settings, tmp_path):
     with pytest.raises(ConfigurationError, match="test_ground_truth needs validation_ground_truth"):
         run_train(settings, tmp_path / "bundle", test_ground_truth="test.tsv")
