@@ -152,7 +152,7 @@ def test_a_fusion_is_not_validated_on_what_its_sources_learnt(trainings, setting
     run_train(settings, tmp_path / "one")
     split = {**settings["split"], "seed": 1}
     fusing = {**settings, "network": {}, "split": split, "bundles": [str(tmp_path / "one")]}
-    with pytest.raises(InputError, match="not learnt from this fusion's validation and test recordings, found [1-9]"):
+    with pytest.raises(InputError, match=r"not learnt from this fusion's validation and test recordings, found [1-9]"):
         fuse.run(fuse.FuseConfiguration.from_mapping({**fusing, "output": str(tmp_path / "fused")}))
     assert not is_bundle(str(tmp_path / "fused"))
 
