@@ -55,7 +55,7 @@ class ShardWorker:
                     yield {"outcome": [json.dumps(asdict(summary))]}
             except GenreRayError as error:
                 # As a value: Ray adds advice on its own settings to a message, and a traceback to the log.
-                yield {"outcome": [json.dumps({"error": type(error).__name__, "message": str(error)})]}
+                yield {"outcome": [tell_error(error)]}
 
     def shards(self, remainder: Remainder) -> Iterator[ShardSummary]:
         """Write the item's remaining shards, one at a time, and tell of each once it is written."""
@@ -73,6 +73,11 @@ class ShardWorker:
         rejected = [_with_shard(rows, f"{item}/{index}") for rows in shard.rejected]
         parts, rejected_parts = _part(self.data_uri, name, shard.accepted), _part(self.rejected_uri, name, rejected)
         return ShardSummary(item, index, last, shard.rows_in, parts, rejected_parts)
+
+
+def tell_error(error: GenreRayError) -> str:
+    """The outcome of an item that cannot be gone on with; `read_outcome` raises it."""
+    return json.dumps({"error": type(error).__name__, "message": str(error)})
 
 
 def read_outcome(line: str) -> ShardSummary:

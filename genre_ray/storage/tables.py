@@ -10,7 +10,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from genre_ray.storage import objects
 
 ROW_GROUP_ROWS = 1024
 COMMIT_ATTEMPTS = 50
+NOTES, NOTED_COMMITS = "genre_ray.notes", 16
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -45,11 +46,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Append:
-    """Parts that become visible together, once: the log keeps `version` under the name `transaction`."""
+    """Parts that become visible together, once: the log keeps `version` under the name `transaction`.
+
+    `note` is kept beside the commit, for `read_notes`.
+    """
 
     transaction: str
     parts: Sequence[Part] = ()
     version: int = 1
+    note: str = ""
 
 
 def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> bool:
@@ -164,6 +169,7 @@ def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> l
                 schema=schema,
                 commit_properties=CommitProperties(
                     app_transactions=[Transaction(item.transaction, item.version) for item in fresh],
+                    custom_metadata=_notes(fresh),
                     max_commit_retries=0,
                 ),
             )
@@ -177,6 +183,27 @@ def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> l
     raise StorageError(
         f"{table.table_uri}: {COMMIT_ATTEMPTS} commits were refused because others wrote; --resume when fewer do"
     )
+
+
+def read_notes(table: DeltaTable, transactions: Iterable[str]) -> dict[str, str]:
+    """The notes of transactions, read from the newest commit backwards until all are found.
+
+    A transaction without a note, or one whose commit the log no longer keeps, is left out.
+    """
+    wanted, depth = set(transactions), NOTED_COMMITS
+    found: dict[str, str] = {}
+    while wanted - found.keys():
+        try:
+            history = table.history(depth)
+        except (DeltaError, OSError) as error:
+            raise _storage_error(table.table_uri, error) from None
+        for commit in history:
+            notes = json.loads(commit.get(NOTES, "{}"))
+            found |= {name: note for name, note in notes.items() if name in wanted}
+        if len(history) < depth:
+            break
+        depth *= 8
+    return found
 
 
 def read_batches(
@@ -228,6 +255,11 @@ def storage_options(uri: str) -> dict[str, str] | None:
     if endpoint:
         options |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http:")).lower()}
     return options
+
+
+def _notes(appends: Sequence[Append]) -> dict[str, str]:
+    notes = {item.transaction: item.note for item in appends if item.note}
+    return {NOTES: json.dumps(notes)} if notes else {}
 
 
 def _add_action(part: Part) -> AddAction:
