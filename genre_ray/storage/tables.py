@@ -173,13 +173,12 @@ def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> l
                     max_commit_retries=0,
                 ),
             )
+            table.update_incremental()
+            return fresh
         except CommitFailedError:
             time.sleep(min(0.05 * 2**attempt, 2.0) * (0.5 + random.random()))
         except (DeltaError, OSError) as error:
             raise _storage_error(table.table_uri, error) from None
-        else:
-            table.update_incremental()
-            return fresh
     raise StorageError(
         f"{table.table_uri}: {COMMIT_ATTEMPTS} commits were refused because others wrote; --resume when fewer do"
     )
