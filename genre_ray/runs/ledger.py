@@ -79,8 +79,7 @@ class Ledger:
         return cls(output, name, schema, run)
 
     def remaining(self, plans: Sequence[Plan]) -> list[Remainder]:
-        """What is left of the plans' items, after the commits that a driver left half done are completed."""
-        self._complete(item for plan in plans for item in plan.items)
+        """What is left of the plans' items."""
         return [
             Remainder(item, plan.rows_per_shard, done)
             for plan in plans
@@ -122,20 +121,6 @@ class Ledger:
                 reasons[count["values"]] = reasons.get(count["values"], 0) + count["counts"]
         rows = sum(part.rows for part in tables.list_parts(self.data_uri))
         return Totals(rows, sum(reasons.values()), reasons)
-
-    def _complete(self, items: Iterable[WorkItem]) -> None:
-        """Bring the data of shards whose rejected rows are in."""
-        half: list[str] = []
-        for item in items:
-            index, complete = self.progress(item)
-            while not complete:
-                name = self._transaction(item.name, index)
-                mark = self._rejected.transaction_version(name)
-                if mark is None:
-                    break
-                half.append(name)
-                index, complete = index + 1, mark == LAST
-        tables.append(self._data, list(self._decided(half).values()), self.schema)
 
     def _decided(self, transactions: Iterable[str]) -> dict[str, Append]:
         """What the rejected table's log notes of the shards' data, where all parts are still there."""

@@ -24,7 +24,7 @@ from genre_ray.runs import execute
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.identity import make_identity
 from genre_ray.runs.ledger import Ledger
-from genre_ray.runs.plan import WorkItem
+from genre_ray.runs.plan import WorkItem, settle_plans
 from genre_ray.storage import objects, tables
 from genre_ray.storage.objects import StoredFile
 
@@ -381,6 +381,33 @@ def test_any_single_operation_may_fail(stage_of, fault):
         check_done(stage)
         assert stage.judge.computed.total() <= len(stage.source.shards()) + IN_FLIGHT
     assert hit == {*OBJECT_OPERATIONS, *TABLE_OPERATIONS}
+
+
+@pytest.mark.parametrize("killed", range(15, 60, 4))
+def test_a_worker_that_dies_late_in_a_long_item_costs_what_was_in_flight(stage_of, monkeypatch, killed):
+    """Ray begins its task from the start; the driver neither fails nor takes one shard for another."""
+    monkeypatch.setattr(Stage, "_death", lambda stage: WorkerKilled() if stage.in_worker else DriverKilled())
+    stage = stage_of(Numbers.of(60), Judge(random.Random(0)), Chance(exactly=(killed, "killed before")), killed)
+    ends: list[str] = []
+    stage.run({"driver": functools.partial(drive, stage, 0, ends)})
+    if stage.hit != "write_bytes":
+        assert ends == ["DriverKilled"]
+        stage.run({"driver": functools.partial(drive, stage, 0, ends)})
+    assert ends[-1] == "done"
+    check_done(stage)
+    assert stage.judge.computed.total() <= len(stage.source.shards()) + IN_FLIGHT
+
+
+def test_an_item_that_stays_short_is_not_taken_for_done(stage_of):
+    """A repeated task that fails before where it was repeated from says so at a place that is taken: unheard."""
+    stage = stage_of(Numbers.of(12), Judge(random.Random(0)), Chance())
+    ledger = Ledger.claim(stage.output, "data", stage.judge.schema, make_identity("job", {}), resume=True)
+    remaining = ledger.remaining(settle_plans(stage.output, stage.source.files, stage.source.cut, ROWS_PER_SHARD))
+    outcomes = list(stage.outcomes(ledger, execute.make_tasks(remaining)))
+    with pytest.raises(GenreRayError, match="1 items not complete, the first is 0000-n0"):
+        execute.make_durable(ledger, remaining, execute.read_summaries(outcomes[:2]))
+    assert execute.make_durable(ledger, remaining, execute.read_summaries(outcomes)) == 2
+    check_done(stage)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_AT_ONCE))
