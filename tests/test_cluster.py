@@ -22,11 +22,7 @@ def node_types(cluster):
 
 
 def _pool(node_types, resource):
-    return {
-        name: node
-        for name, node in node_types.items()
-        if node["resources"].get(resource, 0) and name != "head"
-    }
+    return {name: node for name, node in node_types.items() if node["resources"].get(resource, 0) and name != "head"}
 
 
 def test_is_valid_by_rays_schema(cluster):
@@ -57,9 +53,7 @@ def test_there_is_a_cpu_pool_and_a_spot_gpu_pool(node_types):
 
     assert _pool(node_types, "CPU").keys() - gpu.keys()
     assert gpu
-    assert all(
-        node["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"} for node in gpu.values()
-    )
+    assert all(node["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"} for node in gpu.values())
 
 
 def test_no_port_is_open_to_the_world(cluster, node_types):
@@ -78,9 +72,7 @@ def test_the_job_server_listens_on_the_head_alone(cluster):
 
 def test_nodes_reach_s3_by_instance_profile_without_keys(node_types):
     assert all(node["node_config"]["IamInstanceProfile"]["Name"] for node in node_types.values())
-    assert all(
-        node["node_config"]["MetadataOptions"]["HttpTokens"] == "required" for node in node_types.values()
-    )
+    assert all(node["node_config"]["MetadataOptions"]["HttpTokens"] == "required" for node in node_types.values())
 
 
 @pytest.mark.parametrize("role", ["head", "worker"])
@@ -95,9 +87,7 @@ def test_every_node_asks_for_the_token(cluster, role):
 def test_holds_no_secret():
     text = FILE.read_text()
 
-    assert not [
-        word for word in ("AKIA", "aws_secret", "RAY_AUTH_TOKEN=", "PRIVATE KEY", "password") if word in text
-    ]
+    assert not [word for word in ("AKIA", "aws_secret", "RAY_AUTH_TOKEN=", "PRIVATE KEY", "password") if word in text]
 
 
 def test_nodes_install_the_tested_versions(cluster):

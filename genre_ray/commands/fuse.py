@@ -1,5 +1,6 @@
 """`fuse`: several bundles + a target taxonomy → a fusion bundle, which holds the networks it fuses."""
 
+import pyarrow.compute as pc
 from pydantic import Field
 
 from genre_ray.commands.learning import LearningConfiguration, learn
@@ -10,7 +11,8 @@ from genre_ray.models.essentia import EssentiaNetwork
 from genre_ray.models.preparation import Embeddings, Standardise
 from genre_ray.runs.identity import make_identity
 from genre_ray.storage import bundles, tables
-from genre_ray.storage.bundles import Bundle
+from genre_ray.storage.bundles import Bundle, read_examples
+from genre_ray.training.examples import Examples
 from genre_ray.training.systems import find_system
 
 
@@ -33,7 +35,13 @@ def run(configuration: FuseConfiguration) -> int:
         features_version=tables.open_table(configuration.features).version(),
         bundles=[source.bundle_id for source in sources],
     )
-    return learn(configuration, find_system("fusion"), identity, lambda examples, version: embeddings)
+
+    def prepare(examples: Examples, version: int) -> Embeddings:
+        for source in sources:
+            _refuse_leak(source, examples)
+        return embeddings
+
+    return learn(configuration, find_system("fusion"), identity, prepare)
 
 
 def _source(bundle: Bundle) -> tuple[Standardise, EssentiaNetwork]:
@@ -44,3 +52,15 @@ def _source(bundle: Bundle) -> tuple[Standardise, EssentiaNetwork]:
             "name the bundles that it was fused from"
         )
     return preparation, network
+
+
+def _refuse_leak(source: Bundle, examples: Examples) -> None:
+    """A network's embeddings of what it learnt from are no fair validation or test of what is built on them."""
+    learnt = read_examples(source.uri)
+    trained = set(learnt.filter(pc.equal(learnt["part"], "train"))["recording_id"].to_pylist())
+    leaked = trained.intersection(examples.recording_ids[examples.parts != "train"].tolist())
+    if leaked:
+        raise InputError(
+            f"{source.uri}: expected a bundle that has not learnt from this fusion's validation and test recordings, "
+            f"found {len(leaked)} of them in its training part, e.g. {min(leaked)}; use the same split for both"
+        )

@@ -78,7 +78,9 @@ def learn(
     if configuration.dry_run:
         logger.info("would train %s on them with %s", system.name, rules)
         return 0
-    task = Task(system, network, rules, prepare(examples, version), configuration.features, version, examples)
+    # Workers have working directories of their own.
+    features = objects.absolute(configuration.features)
+    task = Task(system, network, rules, prepare(examples, version), features, version, examples)
     cluster.connect()
     # Another run's checkpoints are not this one's, even where neither came to its bundle.
     scratch = objects.join(objects.absolute(configuration.output), "_run")

@@ -31,6 +31,7 @@ class FeaturesStep:
     """Raw documents → rows of the features table, and the documents that were rejected."""
 
     schema = features_schema(FEATURE_COLUMNS)
+    gains_from_gpu = False
 
     def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
         """See `genre_ray.runs.worker.Step`."""
@@ -74,7 +75,7 @@ class FeatureRows:
 
     Attributes:
         uri: the table.
-        limit: take only so many rows of each part.
+        limit: take only so many rows, in the order of the parts.
     """
 
     uri: str
@@ -95,8 +96,14 @@ class FeatureRows:
     def cut(self, files: Sequence[StoredFile], rows_per_shard: int) -> list[WorkItem]:
         """One work item a part, with the number of rows that are taken from it."""
         held = {part.path: part.rows for part in tables.list_parts(self.uri, self.version)}
-        rows = [min(held[file.name], self.limit or held[file.name]) for file in files]
-        return [WorkItem(f"t{n:06d}", "table", (file,), rows[n]) for n, file in enumerate(files)]
+        items: list[WorkItem] = []
+        left = sum(held.values()) if self.limit is None else self.limit
+        for number, file in enumerate(files):
+            rows = min(held[file.name], left)
+            left -= rows
+            if rows:
+                items.append(WorkItem(f"t{number:06d}", "table", (file,), rows))
+        return items
 
     def read(self, item: WorkItem, rows_per_shard: int, first_shard: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield (shard, rows) from `first_shard` on."""

@@ -24,6 +24,8 @@ class PredictRows:
     A row whose scores are not finite (its features overflow the network) is rejected.
     """
 
+    gains_from_gpu = True
+
     def __init__(self, bundle_uri: str, model: dict[str, Any], *, all_scores: bool) -> None:
         self.bundle_uri, self.all_scores, self.taxonomy = bundle_uri, all_scores, str(model["taxonomy"])
         metadata = {

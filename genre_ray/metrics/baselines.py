@@ -29,9 +29,7 @@ def popularity(training: Sequence[Sequence[str]], recordings: int) -> list[tuple
     return [(genre,)] * recordings
 
 
-def random_label_sets(
-    training: Sequence[Sequence[str]], recordings: int, *, seed: int
-) -> list[tuple[str, ...]]:
+def random_label_sets(training: Sequence[Sequence[str]], recordings: int, *, seed: int) -> list[tuple[str, ...]]:
     """Predict for every recording a whole label set, drawn with the frequency it has in training.
 
     Args:

@@ -136,15 +136,16 @@ def _summaries(
     context.target_max_block_size = 1
     context.enable_progress_bars = sys.stderr.isatty()
     tasks = make_tasks(remaining)
+    gpus = _gpus_per_worker(step, execution)
     with DataContext.current(context):
         outcomes = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             ResumingWorker,
             fn_constructor_args=(ledger.arguments, source, step),
             batch_size=1,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=_pool_size(len(tasks), execution)),
+            compute=ActorPoolStrategy(size=_pool_size(len(tasks), execution, gpus)),
             num_cpus=execution.cpus_per_worker,
-            num_gpus=execution.gpus_per_worker or None,
+            num_gpus=gpus or None,
         )
         yield from read_summaries(row["outcome"] for row in outcomes.iter_rows())
 
@@ -153,8 +154,14 @@ def _was_restarted() -> bool:
     return bool(ray.get_runtime_context().was_current_actor_reconstructed)
 
 
-def _pool_size(items: int, execution: Execution) -> int:
+def _gpus_per_worker(step: Step, execution: Execution) -> float:
+    if execution.gpus_per_worker is not None:
+        return execution.gpus_per_worker
+    return 1.0 if step.gains_from_gpu and ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+
+
+def _pool_size(items: int, execution: Execution, gpus: float) -> int:
     resources = ray.cluster_resources()
     by_cpu = resources.get("CPU", 1) / execution.cpus_per_worker
-    by_gpu = resources.get("GPU", 0) / execution.gpus_per_worker if execution.gpus_per_worker else by_cpu
+    by_gpu = resources.get("GPU", 0) / gpus if gpus else by_cpu
     return max(1, min(items, execution.workers or int(min(by_cpu, by_gpu))))

@@ -34,6 +34,7 @@ class Step(Protocol):
     """What is done with rows. Picklable; loads what it needs (a model) when it is first called, in the worker."""
 
     schema: pa.Schema
+    gains_from_gpu: bool
 
     def __call__(self, rows: Any) -> tuple[pa.Table, pa.Table]:
         """The rows that came out, in `schema`, and those rejected: `source_uri, recording_id, reason, detail`."""

@@ -21,6 +21,7 @@ def trainings(monkeypatch):
     storages = []
 
     def fit(task, storage_uri, execution):
+        assert Path(task.features_uri).is_absolute(), "workers have working directories of their own"
         storages.append(storage_uri)
         Path(storage_uri).mkdir(parents=True)
         learner = Learner(task, torch.device("cpu"))
@@ -146,6 +147,22 @@ def test_a_fusion_holds_its_sources_and_is_not_fused_again(trainings, settings, 
     with pytest.raises(InputError, match="expected a bundle of the system essentia to fuse, found fusion"):
         fuse.run(again)
     assert not is_bundle(str(tmp_path / "again"))
+
+
+def test_addresses_may_be_relative(trainings, settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative = str(Path(settings["features"]).relative_to(tmp_path))
+    assert run_train({**settings, "features": relative}, "bundle") == 0
+    assert is_bundle(str(tmp_path / "bundle"))
+
+
+def test_a_fusion_is_not_validated_on_what_its_sources_learnt(trainings, settings, tmp_path):
+    run_train(settings, tmp_path / "one")
+    split = {**settings["split"], "seed": 1}
+    fusing = {**settings, "network": {}, "split": split, "bundles": [str(tmp_path / "one")]}
+    with pytest.raises(InputError, match=r"not learnt from this fusion's validation and test recordings, found [1-9]"):
+        fuse.run(fuse.FuseConfiguration.from_mapping({**fusing, "output": str(tmp_path / "fused")}))
+    assert not is_bundle(str(tmp_path / "fused"))
 
 
 def test_a_test_file_needs_a_validation_file(settings, tmp_path):

@@ -87,9 +87,7 @@ def test_a_threshold_of_zero_or_less_is_floored(score: float) -> None:
 
 
 def test_thresholds_survive_json_exactly() -> None:
-    thresholds = plug_in_thresholds(
-        np.array([[True, False], [True, False]]), np.array([[0.3, 0.1], [0.7, 0.2]])
-    )
+    thresholds = plug_in_thresholds(np.array([[True, False], [True, False]]), np.array([[0.3, 0.1], [0.7, 0.2]]))
     stored = json.dumps(thresholds.tolist(), allow_nan=False)
     np.testing.assert_array_equal(np.array(json.loads(stored), dtype=np.float32), thresholds)
 
@@ -135,9 +133,7 @@ def test_every_recording_has_a_label_and_those_that_reach_the_threshold(scores, 
         assert not decided[:, thresholds == NO_THRESHOLD].any()
 
 
-@pytest.mark.parametrize(
-    "thresholds", [[0.5, np.nan], [0.5, np.inf], [0.5, 0.0], [0.5, -1.0], [0.5], [[0.5, 0.5]]]
-)
+@pytest.mark.parametrize("thresholds", [[0.5, np.nan], [0.5, np.inf], [0.5, 0.0], [0.5, -1.0], [0.5], [[0.5, 0.5]]])
 def test_thresholds_that_cannot_be_used_are_refused(thresholds) -> None:
     with pytest.raises(InputError):
         decide(np.array([[0.1, 0.2]]), np.array(thresholds))

@@ -81,6 +81,7 @@ class Judge:
     wavers: bool = False
     computed: Counter[str] = field(default_factory=Counter)
     schema = pa.schema([("row", pa.string())])
+    gains_from_gpu = False
 
     def __call__(self, rows: list[str]) -> tuple[pa.Table, pa.Table]:
         self.computed[rows[0]] += 1

@@ -55,9 +55,7 @@ def matrix(label_sets: list[list[str]]) -> Booleans:
 
 def worked_case(**predicted: list[str]) -> OfficialScores:
     truth = matrix([true for true, _ in CASE.values()])
-    return official_scores(
-        truth, matrix([predicted.get(key, given) for key, (_, given) in CASE.items()]), LABELS
-    )
+    return official_scores(truth, matrix([predicted.get(key, given) for key, (_, given) in CASE.items()]), LABELS)
 
 
 def brute_force(truth: Booleans, predicted: Booleans, labels: list[str]) -> dict[str, Any]:
@@ -93,8 +91,7 @@ def brute_force(truth: Booleans, predicted: Booleans, labels: list[str]) -> dict
         for sides in zip(truth, predicted, strict=True)
     ]
     columns = {
-        label: tuple({i for i, sides in enumerate(rows) if label in sides[side]} for side in (0, 1))
-        for label in labels
+        label: tuple({i for i, sides in enumerate(rows) if label in sides[side]} for side in (0, 1)) for label in labels
     }
     result = {}
     for kind, members in kinds.items():
@@ -167,9 +164,7 @@ def test_agrees_with_scikit_learn_where_the_definitions_meet() -> None:
         assert [group.precision.mean, group.recall.mean, group.f_score.mean] == pytest.approx(expected)
     each = label_scores(truth, predicted, labels)
     expected = precision_recall_fscore_support(truth, predicted, average=None)
-    for found, wanted in zip(
-        (each.precision, each.recall, each.f_score, each.truth_count), expected, strict=True
-    ):
+    for found, wanted in zip((each.precision, each.recall, each.f_score, each.truth_count), expected, strict=True):
         np.testing.assert_allclose(found, wanted)
 
 
@@ -196,9 +191,7 @@ def test_no_recordings_at_all() -> None:
 
 @settings(deadline=None)
 @given(pairs, st.randoms(use_true_random=False))
-def test_the_order_of_recordings_and_labels_does_not_matter(
-    case: tuple[Booleans, Booleans], random: Any
-) -> None:
+def test_the_order_of_recordings_and_labels_does_not_matter(case: tuple[Booleans, Booleans], random: Any) -> None:
     truth, predicted = case
     rows, columns = list(range(len(truth))), list(range(len(SPACE)))
     random.shuffle(rows)

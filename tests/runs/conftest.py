@@ -53,6 +53,7 @@ class Keep:
     broken: str | None = None
     slow_s: float = 0.0
     schema: pa.Schema = field(default_factory=lambda: pa.schema([("row", pa.string())]))
+    gains_from_gpu: bool = False
 
     def __call__(self, rows: list[str]) -> tuple[pa.Table, pa.Table]:
         time.sleep(self.slow_s)

@@ -44,7 +44,8 @@ def test_the_rows_of_a_table_are_known_from_its_log(tmp_path, sample):
         return batch, batch.slice(0, 0)
 
     assert f"for {2 * rows.num_rows} rows on 2 of" in said(FeatureRows(uri), keep_all, workers=4)[-1]
-    assert "for 4 rows on 1 of" in said(FeatureRows(uri, limit=2), keep_all)[-1]
+    assert "for 8 rows on 2 of" in said(FeatureRows(uri, limit=8), keep_all, workers=4)[-1]
+    assert "for 2 rows on 1 of" in said(FeatureRows(uri, limit=2), keep_all)[-1]
 
 
 def test_nothing_is_said_to_be_nothing(numbers_of, keep):

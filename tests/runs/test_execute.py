@@ -62,9 +62,18 @@ def test_a_workers_error_reaches_the_driver_in_its_own_words(
 
 def test_the_pool_is_as_large_as_the_work_the_settings_and_the_cluster_allow(monkeypatch):
     monkeypatch.setattr(execute.ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
-    assert execute._pool_size(100, Execution()) == 8
-    assert execute._pool_size(3, Execution()) == 3
-    assert execute._pool_size(100, Execution(workers=5)) == 5
-    assert execute._pool_size(100, Execution(cpus_per_worker=3)) == 2
-    assert execute._pool_size(100, Execution(gpus_per_worker=0.5)) == 4
-    assert execute._pool_size(100, Execution(cpus_per_worker=16)) == 1
+    assert execute._pool_size(100, Execution(), 0) == 8
+    assert execute._pool_size(3, Execution(), 0) == 3
+    assert execute._pool_size(100, Execution(workers=5), 0) == 5
+    assert execute._pool_size(100, Execution(cpus_per_worker=3), 0) == 2
+    assert execute._pool_size(100, Execution(), 0.5) == 4
+    assert execute._pool_size(100, Execution(cpus_per_worker=16), 0) == 1
+
+
+def test_a_step_that_gains_from_gpus_gets_one_where_there_are_any(monkeypatch, keep):
+    step, gaining = keep(), keep(gains_from_gpu=True)
+    monkeypatch.setattr(execute.ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
+    assert [execute._gpus_per_worker(one, Execution()) for one in (step, gaining)] == [0, 1]
+    assert [execute._gpus_per_worker(one, Execution(gpus_per_worker=0.5)) for one in (step, gaining)] == [0.5, 0.5]
+    monkeypatch.setattr(execute.ray, "cluster_resources", lambda: {"CPU": 8.0})
+    assert execute._gpus_per_worker(gaining, Execution()) == 0

@@ -1,0 +1,180 @@
+"""Guards the main job end to end on real documents: from an archive to a report, everything on an object store."""
+
+import json
+import os
+
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from genre_ray.catalog.ground_truth import read_ground_truth
+from genre_ray.catalog.run_file import read_run
+from genre_ray.commands import pipeline
+from genre_ray.storage import objects, tables
+from genre_ray.storage.bundles import read_bundle, read_examples
+
+BUNDLES = ["folder", "tags", "folder-fusion", "tags-fusion"]
+EVALUATIONS = ["folder, single", "folder, fused", "tags, single", "tags, fused"]
+FOLDER_GENRES = ["classical", "electronic", "pop", "rock"]
+SECRETS = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+
+
+@pytest.fixture(scope="module")
+def output(demo):
+    assert demo.job.code == 0, demo.job.log
+    return demo.output
+
+
+@pytest.fixture(scope="module")
+def vocabularies(sample):
+    truths = {name: read_ground_truth(str(sample / "emotify" / f"{name}.tsv")) for name in ("folder", "tags")}
+    return {name: {label for labels in truth.labels for label in labels} for name, truth in truths.items()}
+
+
+@pytest.fixture(scope="module")
+def recordings(sample):
+    return read_ground_truth(str(sample / "emotify" / "folder.tsv")).recording_ids
+
+
+def predictions(output, name):
+    """As pandas reads the table through Delta's Arrow dataset."""
+    return tables.dataset(f"{output}/predictions/{name}/predictions").to_table().to_pandas()
+
+
+def metadata(output, name):
+    """What the table's Parquet parts say of its scores, read without genre_ray's own reader."""
+    [part] = [f for f in objects.list_files(f"{output}/predictions/{name}/predictions") if f.name.endswith(".parquet")]
+    with objects.open_seekable(part.uri) as file:
+        found = pq.read_schema(file).metadata
+    return {key.decode().removeprefix("genre_ray."): value.decode() for key, value in found.items()}
+
+
+def test_every_document_is_a_row_of_2669_columns(output, recordings):
+    features = tables.open_table(f"{output}/catalog/features").to_pyarrow_dataset().to_table()
+
+    assert sorted(features["recording_id"].to_pylist()) == sorted(recordings)
+    assert tables.vectors(features["features"]).shape == (144, 2669)
+    assert len(json.loads(tables.part_metadata(f"{output}/catalog/features")["columns"])) == 2669
+    assert tables.dataset(f"{output}/catalog/rejected").count_rows() == 0
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_pandas_and_duckdb_read_the_predictions(output, recordings, name):
+    frame = predictions(output, name)
+    source = tables.dataset(f"{output}/predictions/{name}/predictions")  # DuckDB finds it by its name
+    answer = duckdb.sql(
+        "SELECT recording_id, unnest(labels) AS label, unnest(scores) AS score FROM source ORDER BY recording_id, label"
+    ).fetchall()
+
+    assert sorted(frame["recording_id"]) == sorted(recordings)
+    assert set(frame["taxonomy"]) == {name.removesuffix("-fusion")}
+    assert set(frame["item_kind"]) == {"recording"}
+    assert source.schema.names == list(frame.columns)
+    expected = [
+        (row.recording_id, label, score)
+        for row in frame.itertuples()
+        for label, score in zip(row.labels, row.scores, strict=True)
+    ]
+    assert answer == sorted(expected)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_labels_follow_from_all_scores_and_thresholds(output, name):
+    told = metadata(output, name)
+    labels, thresholds = json.loads(told["labels"]), json.loads(told["thresholds"])
+    assert told["calibration"] == "none"
+    for row in predictions(output, name).itertuples():
+        scores = dict(zip(labels, row.all_scores.tolist(), strict=True))
+        ratios = {label: scores[label] / limit for label, limit in zip(labels, thresholds, strict=True)}
+        expected = {label for label, limit in zip(labels, thresholds, strict=True) if scores[label] >= limit}
+        chosen = row.labels.tolist()
+
+        assert set(chosen) == (expected or {max(ratios, key=ratios.__getitem__)})
+        assert row.scores.tolist() == [scores[label] for label in chosen]
+        for place, label in enumerate(chosen):
+            parent = label.partition("---")[0]
+            assert parent == label or parent not in chosen[place:], "a child stands before its parent"
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_run_would_be_accepted(output, recordings, vocabularies, name):
+    vocabulary = vocabularies[name.removesuffix("-fusion")]
+    run = read_run(f"{output}/predictions/{name}/run.tsv", vocabulary=vocabulary, recording_ids=recordings)
+    stored = dict(predictions(output, name)[["recording_id", "labels"]].itertuples(index=False))
+
+    assert {recording: set(labels) for recording, labels in run.items()} == {
+        recording: set(labels) for recording, labels in stored.items()
+    }
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_bundles_are_complete(output, name):
+    uri = f"{output}/bundles/{name}"
+    bundle = read_bundle(uri)
+
+    files = [file.name for file in objects.list_files(uri)]
+    assert files == ["README.md", "examples.parquet", "model.json", "model.safetensors"]
+    card = objects.read_bytes(f"{uri}/README.md").decode()
+    assert all(label in card for label in bundle.model["labels"])
+    assert set(predictions(output, name)["model_id"]) == {bundle.bundle_id}
+    assert set(read_examples(uri)["part"].to_pylist()) == {"train", "validation", "test"}
+    assert all(np.isfinite(tensor).all() for tensor in bundle.tensors.values())
+
+
+def test_a_recording_has_the_same_part_in_both_taxonomies(output):
+    folder, tags = (
+        dict(read_examples(f"{output}/bundles/{name}").select(["recording_id", "part"]).to_pandas().values)
+        for name in ("folder", "tags")
+    )
+
+    shared = folder.keys() & tags.keys()
+    assert len(shared) > 100
+    assert [recording for recording in shared if folder[recording] != tags[recording]] == []
+
+
+def test_the_report_shows_both_taxonomies_single_and_fused(output):
+    report = json.loads(objects.read_bytes(f"{output}/report/report.json"))
+    page = objects.read_bytes(f"{output}/report/report.html").decode()
+
+    assert [evaluation["name"] for evaluation in report["evaluations"]] == EVALUATIONS
+    for evaluation in report["evaluations"]:
+        assert evaluation["coverage"]["missing"] == 0
+        assert {"popularity", "random"} <= evaluation["baselines"].keys()
+        assert evaluation["system"]["roc_auc"]["macro"] > 0.5
+        if evaluation["name"].startswith("folder"):
+            assert {label["label"]: label["count"] > 0 for label in evaluation["labels"]} == dict.fromkeys(
+                FOLDER_GENRES, True
+            )
+    assert all(text in page for text in [*EVALUATIONS, *FOLDER_GENRES, "popularity"])
+    assert "http://" not in page.replace("http://www.w3.org", ""), "the page must need nothing but itself"
+
+
+def test_the_log_ends_by_naming_the_report(demo, output):
+    lines = [line for line in demo.job.log.splitlines() if " INFO " in line]
+
+    assert lines[-2].endswith(f"{output}/report/report.html")
+    assert lines[-1].endswith("exit code 0")
+
+
+def test_no_credentials_are_written(demo, output):
+    secrets = [os.environ[name].encode() for name in SECRETS]
+    contents = {file.name: objects.read_bytes(file.uri) for file in objects.list_files(output)}
+
+    assert len(contents) > 30
+    contents["the log"] = demo.job.log.encode()
+    assert [name for name, content in contents.items() if any(secret in content for secret in secrets)] == []
+
+
+def test_limit_and_dry_run_reach_the_steps(job, tmp_path, sample):
+    config = tmp_path / "pipeline.yaml"
+    documents = sample / "acousticbrainz"
+    config.write_text(f"steps: [{{ingest: {{inputs: [{documents}], output: '{{output}}/catalog'}}}}]")
+    output = tmp_path / "output"
+    argv = ("--config", str(config), "--output", str(output), "--dry-run", "--limit", "3")
+    code, log = job(pipeline, pipeline.PipelineConfiguration, *argv)
+
+    assert code == 0, log
+    assert f"step 1 of 1: ingest → {output}/catalog" in log
+    assert "for 3 rows" in log
+    assert not output.exists()
