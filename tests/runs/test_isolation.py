@@ -30,7 +30,8 @@ from genre_ray.storage import tables
 # Neither workers nor children can import a test module.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-LIMITS = Limits(item_timeout_s=0.3, memory_mib=1024)
+LIMITS = Limits(item_timeout_s=30, memory_mib=768)
+SOON = Limits(item_timeout_s=0.3, memory_mib=768)
 OUTCOME = pa.schema([(name, pa.string()) for name in ("source_uri", "recording_id", "reason", "detail")])
 
 
@@ -50,7 +51,7 @@ def leave():
 def allocate():
     held = []
     while True:
-        held.append(b"x" * 2**24)
+        held.append(b"x" * 2**26)
 
 
 def refuse_memory():
@@ -69,7 +70,7 @@ DEADLY = {
     segfault: (Death.CRASHED, "was ended by SIGSEGV"),
     hang: (Death.TIMED_OUT, "took more than 3 s"),
     leave: (Death.CRASHED, "ended with exit code 3"),
-    allocate: (Death.OUT_OF_MEMORY, "MiB of memory, more than 1024"),
+    allocate: (Death.OUT_OF_MEMORY, "MiB of memory, more than 768"),
     refuse_memory: (Death.OUT_OF_MEMORY, "found no more memory"),
 }
 
@@ -80,6 +81,7 @@ class Poisoned:
 
     poison: dict
     once: str = ""
+    gains_from_gpu: bool = False
     schema: pa.Schema = field(default_factory=lambda: pa.schema([("row", pa.string()), ("pid", pa.int64())]))
 
     def __call__(self, rows):
@@ -123,7 +125,7 @@ def read(folder, column):
 def test_a_deadly_row_is_rejected_with_its_reason_and_its_neighbours_come_out(numbers_of, tmp_path, harm):
     death, detail = DEADLY[harm]
     rows = [f"f000/{row}" for row in range(7)]
-    with Isolation(Poisoned({"f000/3": harm}), LIMITS) as isolation:
+    with Isolation(Poisoned({"f000/3": harm}), SOON if harm is hang else LIMITS) as isolation:
         accepted, rejected = isolation(rows)
         later, _ = isolation(rows[:2])
     assert accepted["row"].to_pylist() == rows[:3] + rows[4:]
@@ -296,7 +298,7 @@ def test_deadly_rows_on_a_cluster(ray_cluster, numbers_of, contents, tmp_path):
     cluster.connect()
     source = numbers_of(23, 9, 30)
     poison = {"f000/7": segfault, "f000/8": allocate, "f000/9": leave, "f001/3": hang}
-    settings = Execution(workers=2, rows_per_shard=8, item_timeout_s=0.4, item_memory_mib=1024)
+    settings = Execution(workers=2, rows_per_shard=8, item_timeout_s=0.5, item_memory_mib=768)
     step = Poisoned(poison)
     ledger = Ledger.claim(str(tmp_path), "data", step.schema, make_identity("job", {}), resume=True)
     plans = settle_plans(str(tmp_path), source.list_inputs(), source.cut, settings.rows_per_shard)
