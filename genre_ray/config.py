@@ -45,6 +45,10 @@ class Execution(Settings):
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker")
     gpus_per_worker: float | None = Field(None, ge=0, description="GPUs for a worker; what is there when not given")
     rows_per_shard: int = Field(5000, ge=1, description="rows that one commit makes durable at once")
+    item_timeout_s: float = Field(
+        60.0, gt=0, description="time for one row where a worker died; ten times it ends a worker that hangs"
+    )
+    item_memory_mib: int = Field(4096, ge=64, description="memory for one row and its process where a worker died")
 
 
 class JobConfiguration(Settings):

@@ -4,7 +4,7 @@ import logging
 
 from pydantic import Field, model_validator
 
-from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES
+from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
 from genre_ray.catalog.run_file import format_run
 from genre_ray.catalog.sources import DocumentSource, refuse_output_among
 from genre_ray.config import JobConfiguration
@@ -31,6 +31,8 @@ class PredictConfiguration(JobConfiguration):
     all_scores: bool = Field(False, description="store the scores of all labels too")
     run_tsv: bool = Field(False, description="write OUTPUT/run.tsv in the task's format")
     max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="a larger document is rejected unread")
+    max_members: int = Field(MAX_MEMBERS, ge=1, description="an archive with more members ends there")
+    max_expansion: float = Field(MAX_EXPANSION, gt=0, description="so does one with a larger ratio of content to size")
 
     @model_validator(mode="after")
     def _one_catalog(self) -> "PredictConfiguration":
@@ -53,7 +55,13 @@ def run(configuration: PredictConfiguration) -> int:
     if configuration.features is None:
         check_columns(bundle, FEATURE_COLUMNS, "documents")
         refuse_output_among(configuration.inputs, configuration.output)
-        source = DocumentSource(configuration.inputs, configuration.limit, configuration.max_document_bytes)
+        source = DocumentSource(
+            configuration.inputs,
+            configuration.limit,
+            configuration.max_document_bytes,
+            configuration.max_members,
+            configuration.max_expansion,
+        )
         step = PredictDocuments(bundle.uri, bundle.model, all_scores=configuration.all_scores)
     else:
         source = FeatureRows(configuration.features, limit=configuration.limit)

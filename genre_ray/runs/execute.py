@@ -1,7 +1,8 @@
 """Carries a run out on Ray Data: work items go to a pool of workers, summaries come back, the driver commits them.
 
 Rows never travel: a worker reads its item, computes and writes the parts itself. A worker that dies loses what it had
-not told yet and what was not committed; Ray starts it again, and it goes on behind the shards that are in.
+not told yet and what was not committed; Ray starts it again, and it goes on behind the shards that are in. Ray does so
+without end (`max_restarts` and `max_task_retries` of an actor pool are -1): what ends it is `genre_ray.runs.attempts`.
 """
 
 import logging
@@ -17,6 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
+from genre_ray.runs.isolation import Limits
 from genre_ray.runs.ledger import Ledger, ShardSummary
 from genre_ray.runs.plan import Remainder, WorkItem
 from genre_ray.runs.worker import ShardWorker, Source, Step, read_outcome, tell_error
@@ -36,7 +38,10 @@ def execute(ledger: Ledger, remaining: Sequence[Remainder], source: Source, step
     """
     if not remaining:
         return 0
-    return make_durable(ledger, remaining, _summaries(ledger, remaining, source, step, execution))
+    durable = make_durable(ledger, remaining, _summaries(ledger, remaining, source, step, execution))
+    # All is in: the marks of attempts tell nobody anything any more.
+    objects.delete_folder(_attempts_uri(ledger.output))
+    return durable
 
 
 def make_durable(ledger: Ledger, remaining: Sequence[Remainder], summaries: Iterable[ShardSummary]) -> int:
@@ -80,6 +85,7 @@ class ResumingWorker:
         source: where rows come from.
         step: what is done with them.
         was_restarted: whether this process took over from one that died.
+        limits: what one row may take where a worker died; without them no attempt knows of those before it.
     """
 
     def __init__(
@@ -88,9 +94,17 @@ class ResumingWorker:
         source: Source,
         step: Step,
         was_restarted: Callable[[], bool] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         output, name, *_ = self.ledger = ledger
-        self.worker = ShardWorker(objects.join(output, name), objects.join(output, "rejected"), source, step)
+        self.worker = ShardWorker(
+            objects.join(output, name),
+            objects.join(output, "rejected"),
+            source,
+            step,
+            limits=limits,
+            attempts_uri=_attempts_uri(output) if limits else None,
+        )
         self.restarted = (was_restarted or _was_restarted)()
 
     def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[str]]]:
@@ -140,6 +154,7 @@ def _summaries(
         outcomes = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             ResumingWorker,
             fn_constructor_args=(ledger.arguments, source, step),
+            fn_constructor_kwargs={"limits": Limits(execution.item_timeout_s, execution.item_memory_mib)},
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=_pool_size(len(tasks), execution)),
@@ -147,6 +162,10 @@ def _summaries(
             num_gpus=execution.gpus_per_worker or None,
         )
         yield from read_summaries(row["outcome"] for row in outcomes.iter_rows())
+
+
+def _attempts_uri(output: str) -> str:
+    return objects.join(output, "_run", "attempts")
 
 
 def _was_restarted() -> bool:
