@@ -12,11 +12,10 @@ from genre_ray.errors import ConfigurationError
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.table import FeatureRows, table_columns
 from genre_ray.inference.batch import PredictDocuments, PredictRows
-from genre_ray.inference.predictor import check_columns
+from genre_ray.inference.predictor import check_columns, open_bundle
 from genre_ray.inference.recordings import recording_labels
 from genre_ray.runs.batch import run_batch
 from genre_ray.storage import objects
-from genre_ray.storage.bundles import read_bundle
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class PredictConfiguration(JobConfiguration):
 
 def run(configuration: PredictConfiguration) -> int:
     """Carry the job out; return its exit code."""
-    bundle = read_bundle(configuration.bundle)
+    bundle = open_bundle(configuration.bundle)
     taxonomy = bundle.model["taxonomy"]
     if configuration.target not in (None, taxonomy):
         raise ConfigurationError(

@@ -11,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,13 +113,27 @@ def part_metadata(uri: str) -> dict[str, str]:
     parts = list_parts(uri)
     if not parts:
         return {}
-    with objects.open_seekable(objects.join(uri, parts[0].path)) as file:
-        metadata = pq.read_schema(file).metadata or {}
+    with open_part(objects.join(uri, parts[0].path)) as part:
+        metadata = part.schema_arrow.metadata or {}
     return {
         key.decode().removeprefix("genre_ray."): value.decode()
         for key, value in metadata.items()
         if key.startswith(b"genre_ray.")
     }
+
+
+@contextmanager
+def open_part(uri: str) -> Iterator[pq.ParquetFile]:
+    """A part's Parquet file, for as long as the block runs.
+
+    Raises:
+        StorageError: it cannot be read, is cut or altered, even where the block finds that out.
+    """
+    try:
+        with objects.open_seekable(uri) as file:
+            yield pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _storage_error(uri, error) from None
 
 
 def list_parts(uri: str, version: int | None = None) -> list[Part]:
@@ -210,8 +225,8 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """The table's rows in order of its parts, as record batches of at most `batch_rows` rows."""
     for part in list_parts(uri, version):
-        with objects.open_seekable(objects.join(uri, part.path)) as file:
-            yield from pq.ParquetFile(file).iter_batches(batch_size=batch_rows, columns=list(columns))
+        with open_part(objects.join(uri, part.path)) as file:
+            yield from file.iter_batches(batch_size=batch_rows, columns=list(columns))
 
 
 def vectors(column: pa.Array | pa.ChunkedArray) -> Vectors:
