@@ -1,8 +1,8 @@
 """The mark that a shard is begun, kept beside the output: where it is left over, a worker died over the shard.
 
 Two small objects a shard and none a row: what the row was is found out by the next attempt, on whatever node, which
-computes the shard in a child. A machine that was lost leaves the same mark; its shards are done in a child once, which
-is slower and just as right.
+computes the shard in a child. A machine that was lost and a second driver at the same shard leave the same mark; these
+shards are done in a child once, which is slower and just as right.
 """
 
 import contextlib
