@@ -6,6 +6,7 @@ result; everything else (where to, how many workers, whether to resume) may chan
 
 import argparse
 import difflib
+import reprlib
 import types
 import typing
 from pathlib import Path
@@ -17,6 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from genre_ray.errors import ConfigurationError
 
 C = TypeVar("C", bound="JobConfiguration")
+
+# Aliases let a few lines of YAML stand for more values than any memory holds: what was found is shown in part.
+_shown = reprlib.Repr()
+_shown.maxlevel, _shown.maxstring, _shown.maxother = 3, 300, 300
 
 
 class Settings(BaseModel):
@@ -45,6 +50,13 @@ class Execution(Settings):
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker")
     gpus_per_worker: float | None = Field(None, ge=0, description="GPUs for a worker; what is there when not given")
     rows_per_shard: int = Field(5000, ge=1, description="rows that one commit makes durable at once")
+    item_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="time for one row where a worker died; ten times it ends a worker that hangs",
+    )
+    item_memory_mib: int = Field(4096, ge=64, description="memory for one row and its process where a worker died")
 
 
 class JobConfiguration(Settings):
@@ -171,7 +183,7 @@ def _explain(cls: type[Settings], error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{name!r} is required: {_describe(cls, path)}"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{name!r}: {message}, found {error['input']!r}" if name else message
+    return f"{name!r}: {message}, found {_shown.repr(error['input'])}" if name else message
 
 
 def _model_at(cls: type[Settings], path: tuple[str | int, ...]) -> type[Settings]:

@@ -77,10 +77,12 @@ class JobResult:
 
 @dataclass(frozen=True)
 class S3Server:
-    """A running object store with one bucket, `s3://<bucket>`."""
+    """A running object store with one bucket, `s3://<bucket>`; it can be killed, and started over what it holds."""
 
     endpoint: str
     bucket: str
+    kill: Callable[[], None]
+    start: Callable[[], None]
 
 
 # Short, because Ray puts sockets below it and a socket's path holds 107 bytes.
@@ -255,15 +257,21 @@ def s3_server() -> Iterator[S3Server]:
         # The gateway answers before a volume can take a write.
         try:
             client = boto3.client("s3")
-            client.create_bucket(Bucket=BUCKET)
+            with contextlib.suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+                client.create_bucket(Bucket=BUCKET)
             client.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
         except (BotoCoreError, ClientError):
             return False
         return True
 
     # Its own way to stop takes 25 s, and nothing of its data is kept.
-    with _background(command, _scratch / "s3.log", ready, signal.SIGKILL):
-        yield S3Server(endpoint, BUCKET)
+    with ExitStack() as running:
+
+        def start() -> None:
+            running.enter_context(_background(command, _scratch / "s3.log", ready, signal.SIGKILL))
+
+        start()
+        yield S3Server(endpoint, BUCKET, running.close, start)
     for port in (_s3_port, *_weed_ports):  # sockets that it puts there whatever its folder
         for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
             left.unlink()

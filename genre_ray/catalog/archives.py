@@ -2,9 +2,10 @@
 
 Every member is one item, good or not; directories are none. The numbering of the items does not depend on
 which of them are wanted, so that several workers can each take a range of one archive. An archive that ends
-early or is damaged gives one last item that says so, after all that came before it.
+early, is damaged or exceeds a limit gives one last item that says so, after all that came before it.
 """
 
+import os
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -16,11 +17,15 @@ from genre_ray.catalog.compression import DAMAGE, decompressed
 from genre_ray.catalog.names import identify, printable
 from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.errors import StorageError
-from genre_ray.storage.objects import open_stream
+from genre_ray.storage.objects import is_remote, open_stream
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst")
 DOCUMENT_SUFFIX = ".json"
 MAX_DOCUMENT_BYTES = 8 * 2**20
+MAX_MEMBERS = 20_000_000
+# AcousticBrainz documents shrink to a tenth; zeros and repeated documents can shrink to a millionth.
+MAX_EXPANSION = 200.0
+_EXPANSION_FLOOR_BYTES = 2**28
 _SMALLEST_READ_LIMIT = 2**20
 # ValueError to RecursionError: what tarfile lets through for headers made to hurt it.
 _DAMAGE = (*DAMAGE, tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
@@ -33,6 +38,11 @@ class RawDocument:
     name: str
     uri: str
     payload: bytes | Rejection
+
+    @property
+    def recording_id(self) -> str | None:
+        """The recording that the name stands for; None where it is no document's."""
+        return identify(self.name)[0] if is_document(self.name) else None
 
 
 def is_archive(name: str) -> bool:
@@ -50,7 +60,7 @@ def read_file(uri: str, max_document_bytes: int = MAX_DOCUMENT_BYTES) -> RawDocu
     name = uri.rpartition("/")[2]
     payload: bytes | Rejection
     try:
-        with open_stream(uri) as stream:
+        with open_regular(uri) as stream:
             payload = stream.read(max_document_bytes + 1)
     except (StorageError, OSError) as error:
         payload = Rejection(Reason.UNREADABLE, f"expected a readable file: {error}", identify(name)[0])
@@ -60,26 +70,52 @@ def read_file(uri: str, max_document_bytes: int = MAX_DOCUMENT_BYTES) -> RawDocu
     return RawDocument(printable(name), printable(uri), payload)
 
 
+def open_regular(uri: str) -> BinaryIO:
+    """A stream of the file; a pipe or a device would block for ever, or never end.
+
+    Raises:
+        OSError: it is one of these.
+        StorageError: it is not there or cannot be read.
+    """
+    if not is_remote(uri) and os.path.exists(uri) and not os.path.isfile(uri):
+        raise OSError(f"{uri} is no regular file")
+    return open_stream(uri)
+
+
 def read_archive(
     stream: BinaryIO,
     uri: str,
     *,
     max_document_bytes: int = MAX_DOCUMENT_BYTES,
+    max_members: int = MAX_MEMBERS,
+    max_expansion: float = MAX_EXPANSION,
     wanted: Callable[[int], bool] = lambda position: True,
 ) -> Iterator[RawDocument | None]:
     """Walk the members of the archive in `stream`, whose compression the suffix of `uri` tells.
 
     Yields one item for each member that is not a directory, in order: None where `wanted(position)` is false,
     with positions counted from 0. The last item is about the archive itself (`archive_truncated`,
-    `archive_unreadable`) where it ends early or is damaged, and is subject to `wanted` as well.
+    `archive_unreadable`, `too_many_members`, `expands_too_far`) where it ends early, is damaged or exceeds a limit,
+    and is subject to `wanted` as well.
+
+    Args:
+        stream: the archive as stored.
+        uri: its address.
+        max_document_bytes: a larger member is rejected, and passed over.
+        max_members: an archive with more of them ends there.
+        max_expansion: an archive whose content is more than so many times its stored size ends there; a quarter of a
+            GiB of content is always allowed.
+        wanted: which positions to give.
 
     Raises:
         StorageError: `stream` itself failed, which says nothing about the archive.
     """
-    source = _Forward(stream, uri, read_limit=max(max_document_bytes, _SMALLEST_READ_LIMIT))
+    source = _Forward(stream, uri, max(max_document_bytes, _SMALLEST_READ_LIMIT), max_expansion)
     position = 0
     try:
         for member in _members(source):
+            if position == max_members:
+                raise _Exceeded(Reason.TOO_MANY_MEMBERS, f"expected at most {max_members} members, found more")
             item = None
             if wanted(position):
                 payload = _refusal(member, max_document_bytes) or source.content(member)
@@ -90,11 +126,13 @@ def read_archive(
             yield item
             position += 1
         source.expect_zeros()
-    except _DAMAGE as error:
-        if wanted(position):
-            yield RawDocument(printable(uri.rpartition("/")[2]), printable(uri), source.verdict(error))
-        else:
-            yield None
+    except (*_DAMAGE, _Exceeded) as error:
+        yield about_archive(uri, source.verdict(error)) if wanted(position) else None
+
+
+def about_archive(uri: str, why: Rejection) -> RawDocument:
+    """The item that is about an archive itself."""
+    return RawDocument(printable(uri.rpartition("/")[2]), printable(uri), why)
 
 
 def _members(source: "_Forward") -> Iterator[tarfile.TarInfo]:
@@ -150,20 +188,33 @@ def _too_large(name: str, size: str, limit: int) -> Rejection:
     return Rejection(Reason.TOO_LARGE, f"expected at most {limit} bytes, found {size}", identify(name)[0])
 
 
+class _Exceeded(Exception):
+    """The archive goes beyond a limit."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.why = Rejection(reason, detail)
+
+
 class _Storage:
     """The bytes as stored; its failures are kept apart from those of what is stored."""
 
     def __init__(self, stream: BinaryIO, uri: str) -> None:
         self.stream = stream
         self.uri = uri
-        self.is_empty = True
+        self.size = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing came."""
+        return self.size == 0
 
     def read(self, size: int = -1, /) -> bytes:
         try:
             data = self.stream.read(size)
         except OSError as error:
             raise StorageError(f"{self.uri}: expected to read on, found: {error}. Try again.") from error
-        self.is_empty = self.is_empty and not data
+        self.size += len(data)
         return data
 
 
@@ -173,10 +224,11 @@ class _Forward:
     A single read is limited: a header may claim any length for its own extensions.
     """
 
-    def __init__(self, stream: BinaryIO, uri: str, read_limit: int) -> None:
+    def __init__(self, stream: BinaryIO, uri: str, read_limit: int, max_expansion: float) -> None:
         self.stored = _Storage(stream, uri)
         self.chunks = decompressed(self.stored, uri)
         self.read_limit = read_limit
+        self.max_expansion = max_expansion
         self.position = 0
         self.at_end = False
         self._pending = memoryview(b"")
@@ -218,7 +270,9 @@ class _Forward:
                 raise tarfile.ReadError("there is more after the archive's end mark")
 
     def verdict(self, error: Exception) -> Rejection:
-        """What `error` says about the archive: ended early, or no archive, or damaged."""
+        """What `error` says about the archive: ended early, or no archive, or damaged, or beyond a limit."""
+        if isinstance(error, _Exceeded):
+            return error.why
         at = f"after {self.position} bytes of content"
         # Less than one header proves nothing to have been an archive, unless its compression breaks off.
         begun = self.position >= tarfile.BLOCKSIZE or isinstance(error, EOFError)
@@ -232,6 +286,16 @@ class _Forward:
         if not self._pending:
             self._pending = memoryview(next(self.chunks, b""))
             self.at_end = not self._pending
+            self._check_expansion()
         part, self._pending = self._pending[:size], self._pending[size:]
         self.position += len(part)
         return part
+
+    def _check_expansion(self) -> None:
+        content = self.position + len(self._pending)
+        if content > _EXPANSION_FLOOR_BYTES and content > self.max_expansion * self.stored.size:
+            raise _Exceeded(
+                Reason.EXPANDS_TOO_FAR,
+                f"expected at most {self.max_expansion:g} times the stored size, found {content} bytes in the first "
+                f"{self.stored.size}",
+            )

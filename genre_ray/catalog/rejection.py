@@ -12,7 +12,7 @@ class Reason(StrEnum):
     """A stable code, stored in rejected tables, with its `meaning` for reports.
 
     Codes are never renamed or reused. The first group is about a document, the second about where it came
-    from.
+    from, the third about what computing it did (`genre_ray.runs.isolation`).
     """
 
     meaning: str
@@ -42,7 +42,13 @@ class Reason(StrEnum):
     UNSAFE_MEMBER = "unsafe_member", "a member is a link or a device, or its name leaves the archive"
     ARCHIVE_TRUNCATED = "archive_truncated", "the archive ends early; what came before is kept"
     ARCHIVE_UNREADABLE = "archive_unreadable", "the archive is none, or damaged from here on"
-    UNREADABLE = "unreadable", "the file is gone or its storage refuses it"
+    TOO_MANY_MEMBERS = "too_many_members", "the archive has more members than the limit; those within it are kept"
+    EXPANDS_TOO_FAR = "expands_too_far", "the archive expands beyond the limit; what came before is kept"
+    UNREADABLE = "unreadable", "the file is gone or no regular file, or its storage refuses it"
+
+    CRASHED = "crashed", "the item ended the process that computed it, twice"
+    TIMED_OUT = "timed_out", "the item took longer than the limit, twice"
+    OUT_OF_MEMORY = "out_of_memory", "the item took more memory than the limit, twice"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,17 @@ import ray.data
 
 from genre_ray.catalog.archives import (
     MAX_DOCUMENT_BYTES,
+    MAX_EXPANSION,
+    MAX_MEMBERS,
     RawDocument,
+    about_archive,
     is_archive,
     is_document,
+    open_regular,
     read_archive,
     read_file,
 )
+from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import objects
@@ -42,11 +47,15 @@ class DocumentSource:
         inputs: folders, archives or documents, local or `s3://`.
         limit: take only so many documents from each archive, and of all single files together.
         max_document_bytes: a larger document is rejected unread.
+        max_members: an archive with more members ends there, with a row that says so.
+        max_expansion: so does one whose content is more than so many times its stored size.
     """
 
     inputs: tuple[str, ...]
     limit: int | None = None
     max_document_bytes: int = MAX_DOCUMENT_BYTES
+    max_members: int = MAX_MEMBERS
+    max_expansion: float = MAX_EXPANSION
 
     def list_inputs(self) -> list[StoredFile]:
         """The archives and documents, sorted by address.
@@ -100,11 +109,18 @@ class DocumentSource:
                 yield read_file(file.uri, self.max_document_bytes) if position >= first else None
             return
         (archive,) = item.files
-        with objects.open_stream(archive.uri) as stream:
+        try:
+            opened = open_regular(archive.uri)
+        except OSError as error:
+            yield about_archive(archive.uri, Rejection(Reason.ARCHIVE_UNREADABLE, f"expected a tar archive: {error}"))
+            return
+        with opened as stream:
             yield from read_archive(
                 stream,
                 archive.uri,
                 max_document_bytes=self.max_document_bytes,
+                max_members=self.max_members,
+                max_expansion=self.max_expansion,
                 wanted=lambda position: position >= first,
             )
 

@@ -4,7 +4,7 @@ import logging
 
 from pydantic import Field, model_validator
 
-from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES
+from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
 from genre_ray.catalog.run_file import format_run
 from genre_ray.catalog.sources import DocumentSource, refuse_output_among
 from genre_ray.config import JobConfiguration
@@ -12,11 +12,10 @@ from genre_ray.errors import ConfigurationError
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.table import FeatureRows, table_columns
 from genre_ray.inference.batch import PredictDocuments, PredictRows
-from genre_ray.inference.predictor import check_columns
+from genre_ray.inference.predictor import check_columns, open_bundle
 from genre_ray.inference.recordings import recording_labels
 from genre_ray.runs.batch import run_batch
 from genre_ray.storage import objects
-from genre_ray.storage.bundles import read_bundle
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +30,8 @@ class PredictConfiguration(JobConfiguration):
     all_scores: bool = Field(False, description="store the scores of all labels too")
     run_tsv: bool = Field(False, description="write OUTPUT/run.tsv in the task's format")
     max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="a larger document is rejected unread")
+    max_members: int = Field(MAX_MEMBERS, ge=1, description="an archive with more members ends there")
+    max_expansion: float = Field(MAX_EXPANSION, gt=0, description="so does one with a larger ratio of content to size")
 
     @model_validator(mode="after")
     def _one_catalog(self) -> "PredictConfiguration":
@@ -41,7 +42,7 @@ class PredictConfiguration(JobConfiguration):
 
 def run(configuration: PredictConfiguration) -> int:
     """Carry the job out; return its exit code."""
-    bundle = read_bundle(configuration.bundle)
+    bundle = open_bundle(configuration.bundle)
     taxonomy = bundle.model["taxonomy"]
     if configuration.target not in (None, taxonomy):
         raise ConfigurationError(
@@ -53,7 +54,13 @@ def run(configuration: PredictConfiguration) -> int:
     if configuration.features is None:
         check_columns(bundle, FEATURE_COLUMNS, "documents")
         refuse_output_among(configuration.inputs, configuration.output)
-        source = DocumentSource(configuration.inputs, configuration.limit, configuration.max_document_bytes)
+        source = DocumentSource(
+            configuration.inputs,
+            configuration.limit,
+            configuration.max_document_bytes,
+            configuration.max_members,
+            configuration.max_expansion,
+        )
         step = PredictDocuments(bundle.uri, bundle.model, all_scores=configuration.all_scores)
     else:
         source = FeatureRows(configuration.features, limit=configuration.limit)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
 
 from genre_ray.catalog.archives import RawDocument
@@ -109,8 +108,8 @@ class FeatureRows:
         """Yield (shard, rows) from `first_shard` on."""
         (part,) = item.files
         position, first = 0, first_shard * rows_per_shard
-        with objects.open_seekable(part.uri) as file:
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=tables.ROW_GROUP_ROWS):
+        with tables.open_part(part.uri) as file:
+            for batch in file.iter_batches(batch_size=tables.ROW_GROUP_ROWS):
                 batch = batch.slice(0, None if item.rows is None else max(0, item.rows - position))
                 for start in _cuts(position, position + batch.num_rows, rows_per_shard):
                     shard = start // rows_per_shard

@@ -1,40 +1,59 @@
 """Carries a run out on Ray Data: work items go to a pool of workers, summaries come back, the driver commits them.
 
-Rows never travel: a worker reads its item, computes and writes the parts itself. A worker that dies loses the shard it
-was on; Ray gives its item to another, and the log refuses what was in already.
+Rows never travel: a worker reads its item, computes and writes the parts itself. A worker that dies loses what it had
+not told yet and what was not committed; Ray starts it again, and it goes on behind the shards that are in. Ray does so
+without end (`max_restarts` and `max_task_retries` of an actor pool are -1): what ends it is `genre_ray.runs.attempts`.
 """
 
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from genre_ray.config import Execution
+from genre_ray.errors import GenreRayError
+from genre_ray.runs.isolation import Limits
 from genre_ray.runs.ledger import Ledger, ShardSummary
-from genre_ray.runs.plan import Remainder
-from genre_ray.runs.worker import ShardWorker, Source, Step, read_outcome
+from genre_ray.runs.plan import Remainder, WorkItem
+from genre_ray.runs.worker import ShardWorker, Source, Step, read_outcome, tell_error
+from genre_ray.storage import objects
 
 logger = logging.getLogger(__name__)
 
 COMMIT_EVERY_S, COMMIT_SHARDS, REPORT_EVERY_S = 5.0, 64, 60.0
+SHARD_IS_IN = "in"
 
 
 def execute(ledger: Ledger, remaining: Sequence[Remainder], source: Source, step: Step, execution: Execution) -> int:
     """Do what remains; return how many shards this call made durable.
 
     Raises:
-        GenreRayError: a worker's. What was committed before it stays.
+        GenreRayError: a worker's, or that workers ended before their items did. What was committed before it stays.
     """
     if not remaining:
         return 0
+    durable = make_durable(ledger, remaining, _summaries(ledger, remaining, source, step, execution))
+    # All is in: the marks of attempts tell nobody anything any more.
+    objects.delete_folder(_attempts_uri(ledger.output))
+    return durable
+
+
+def make_durable(ledger: Ledger, remaining: Sequence[Remainder], summaries: Iterable[ShardSummary]) -> int:
+    """Commit summaries as they come; return how many shards were not in yet.
+
+    Raises:
+        GenreRayError: an item of `remaining` is not complete although no more summaries come.
+    """
     pending: list[ShardSummary] = []
     durable = rows = 0
     started = committed_at = reported_at = time.monotonic()
-    for summary in _summaries(ledger, remaining, source, step, execution):
+    for summary in summaries:
         pending.append(summary)
         rows += summary.rows_in
         now = time.monotonic()
@@ -44,7 +63,83 @@ def execute(ledger: Ledger, remaining: Sequence[Remainder], source: Source, step
         if now - reported_at >= REPORT_EVERY_S:
             logger.info("%d rows in %d shards, %.0f rows/s", rows, durable + len(pending), rows / (now - started))
             reported_at = now
-    return durable + ledger.commit(pending)
+    durable += ledger.commit(pending)
+    # A repeated task that fails before where it was repeated from ends without a word.
+    short = [left.item.name for left in remaining if ledger.shards_done(left.item) is not None]
+    if short:
+        raise GenreRayError(
+            f"{ledger.output}: expected all shards of {len(remaining)} work items, found {len(short)} items not "
+            f"complete, the first is {short[0]}; --resume does what is missing"
+        )
+    return durable
+
+
+class ResumingWorker:
+    """A `ShardWorker` on Ray, which runs a task again from its start when its worker died.
+
+    Ray knows what a repeated task yields from what it yielded before by nothing but its place. So a repetition yields
+    a row for every shard that is in, an empty one, and goes on behind them.
+
+    Args:
+        ledger: the arguments of `Ledger`: where the run is recorded.
+        source: where rows come from.
+        step: what is done with them.
+        was_restarted: whether this process took over from one that died.
+        limits: what one row may take where a worker died; without them no attempt knows of those before it.
+    """
+
+    def __init__(
+        self,
+        ledger: tuple[str, str, pa.Schema, str],
+        source: Source,
+        step: Step,
+        was_restarted: Callable[[], bool] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        output, name, *_ = self.ledger = ledger
+        self.worker = ShardWorker(
+            objects.join(output, name),
+            objects.join(output, "rejected"),
+            source,
+            step,
+            limits=limits,
+            attempts_uri=_attempts_uri(output) if limits else None,
+        )
+        self.restarted = (was_restarted or _was_restarted)()
+
+    def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[str]]]:
+        """Yield a row `outcome` for every shard of the work items in the column `item`; see `read_summaries`."""
+        for task in batch.to_pylist():
+            try:
+                shards_in, complete = self._shards_in(task) if self.restarted else (0, False)
+            except GenreRayError as error:
+                yield {"outcome": [tell_error(error)]}
+                continue
+            for _ in range(task["first_shard"], shards_in):
+                yield {"outcome": [SHARD_IS_IN]}
+            if not complete:
+                first_shard = max(task["first_shard"], shards_in)
+                yield from self.worker(pa.Table.from_pylist([{**task, "first_shard": first_shard}]))
+
+    def _shards_in(self, task: dict[str, Any]) -> tuple[int, bool]:
+        return Ledger(*self.ledger).progress(WorkItem.from_json(task["item"]))
+
+
+def make_tasks(remaining: Sequence[Remainder]) -> list[dict[str, Any]]:
+    """What remains as rows for `ResumingWorker`."""
+    return [
+        {"item": left.item.to_json(), "rows_per_shard": left.rows_per_shard, "first_shard": left.first_shard}
+        for left in remaining
+    ]
+
+
+def read_summaries(outcomes: Iterable[str]) -> Iterator[ShardSummary]:
+    """What workers told, without the shards that were in.
+
+    Raises:
+        GenreRayError: the one that ended the work on an item.
+    """
+    return (read_outcome(outcome) for outcome in outcomes if outcome != SHARD_IS_IN)
 
 
 def _summaries(
@@ -54,23 +149,28 @@ def _summaries(
     # A block is handed on when it is full; summaries must not wait for their item's end.
     context.target_max_block_size = 1
     context.enable_progress_bars = sys.stderr.isatty()
-    tasks = [
-        {"item": left.item.to_json(), "rows_per_shard": left.rows_per_shard, "first_shard": left.first_shard}
-        for left in remaining
-    ]
+    tasks = make_tasks(remaining)
     gpus = _gpus_per_worker(step, execution)
     with DataContext.current(context):
         outcomes = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
-            ShardWorker,
-            fn_constructor_args=(ledger.data_uri, ledger.rejected_uri, source, step),
+            ResumingWorker,
+            fn_constructor_args=(ledger.arguments, source, step),
+            fn_constructor_kwargs={"limits": Limits(execution.item_timeout_s, execution.item_memory_mib)},
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=_pool_size(len(tasks), execution, gpus)),
             num_cpus=execution.cpus_per_worker,
             num_gpus=gpus or None,
         )
-        for row in outcomes.iter_rows():
-            yield read_outcome(row["outcome"])
+        yield from read_summaries(row["outcome"] for row in outcomes.iter_rows())
+
+
+def _attempts_uri(output: str) -> str:
+    return objects.join(output, "_run", "attempts")
+
+
+def _was_restarted() -> bool:
+    return bool(ray.get_runtime_context().was_current_actor_reconstructed)
 
 
 def _gpus_per_worker(step: Step, execution: Execution) -> float:

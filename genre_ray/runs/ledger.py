@@ -1,13 +1,15 @@
 """The record of a run, kept in the Delta logs of its two tables: who owns the output and which shards are in.
 
 A shard is in when the data table has its transaction `run_id/item/index`. The rejected table is committed first, so
-that a shard that is in has all its rows: rows out + rows rejected = rows in, each once. An attempt that comes second
-is refused by the log; the parts it wrote stay unnamed.
+that a shard that is in has all its rows: rows out + rows rejected = rows in, each once. That first commit decides which
+attempt counts, and notes its data parts: two attempts may judge a row differently (a file that could not be read, a
+limit on time), and the rows of one must not meet the rejections of another. An attempt that comes second is refused by
+the log; the parts it wrote stay unnamed.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
@@ -51,6 +53,7 @@ class Ledger:
     """A claimed output: the folder `output` with the tables `output/<name>` and `output/rejected`."""
 
     def __init__(self, output: str, name: str, schema: pa.Schema, run: str) -> None:
+        self.arguments = (output, name, schema, run)
         self.output, self.schema, self.run = output, schema, run
         self.data_uri, self.rejected_uri = objects.join(output, name), objects.join(output, "rejected")
         self._data, self._rejected = tables.open_table(self.data_uri), tables.open_table(self.rejected_uri)
@@ -85,23 +88,30 @@ class Ledger:
         ]
 
     def shards_done(self, item: WorkItem) -> int | None:
-        """How many shards of the item are in, from its first on; None when all are.
+        """How many shards of the item are in, from its first on; None when all are. As `progress` otherwise."""
+        done, complete = self.progress(item)
+        return None if complete else done
+
+    def progress(self, item: WorkItem) -> tuple[int, bool]:
+        """How many shards of the item are in, from its first on, and whether these are all.
 
         As of the claim or the latest commit: what other drivers do meanwhile is done twice at worst, and in once.
         """
-        done = 0
-        while (mark := self._data.transaction_version(f"{self.run}/{item.name}/{done}")) is not None:
-            if mark == LAST:
-                return None
+        done, mark = 0, None
+        while mark != LAST and (mark := self._data.transaction_version(self._transaction(item.name, done))) is not None:
             done += 1
-        return done
+        return done, mark == LAST
 
     def commit(self, summaries: Sequence[ShardSummary]) -> int:
         """Make shards durable; return how many were not in yet."""
         if not summaries:
             return 0
-        tables.append(self._rejected, [self._append(s, s.rejected_parts) for s in summaries], REJECTED)
-        return len(tables.append(self._data, [self._append(s, s.parts) for s in summaries], self.schema))
+        rejected = [self._append(s, s.rejected_parts, note=_note(s.parts)) for s in summaries]
+        decided = {append.transaction for append in tables.append(self._rejected, rejected, REJECTED)}
+        data = [self._append(s, s.parts) for s in summaries]
+        late = [append.transaction for append in data if append.transaction not in decided]
+        theirs = self._decided(name for name in late if self._data.transaction_version(name) is None)
+        return len(tables.append(self._data, [theirs.get(own.transaction, own) for own in data], self.schema))
 
     def totals(self) -> Totals:
         """Counts over the tables as they are now, by this and earlier attempts of the run."""
@@ -112,9 +122,28 @@ class Ledger:
         rows = sum(part.rows for part in tables.list_parts(self.data_uri))
         return Totals(rows, sum(reasons.values()), reasons)
 
-    def _append(self, summary: ShardSummary, parts: Sequence[Part]) -> Append:
+    def _decided(self, transactions: Iterable[str]) -> dict[str, Append]:
+        """What the rejected table's log notes of the shards' data, where all parts are still there."""
+        decided: dict[str, Append] = {}
+        for name, note in tables.read_notes(self._rejected, transactions).items():
+            parts = tuple(Part(**part) for part in json.loads(note))
+            if all(map(self._is_there, parts)):
+                decided[name] = Append(name, parts, self._rejected.transaction_version(name) or MIDDLE)
+        return decided
+
+    def _is_there(self, part: Part) -> bool:
+        return objects.exists(objects.join(self.data_uri, part.path))
+
+    def _append(self, summary: ShardSummary, parts: Sequence[Part], note: str = "") -> Append:
         mark = LAST if summary.last else MIDDLE
-        return Append(f"{self.run}/{summary.item}/{summary.index}", parts, mark)
+        return Append(self._transaction(summary.item, summary.index), parts, mark, note)
+
+    def _transaction(self, item: str, index: int) -> str:
+        return f"{self.run}/{item}/{index}"
+
+
+def _note(parts: Sequence[Part]) -> str:
+    return json.dumps([asdict(part) for part in parts])
 
 
 def _refuse_other_table(uri: str, output: str, identity: Identity, *, resume: bool) -> None:

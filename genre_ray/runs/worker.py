@@ -1,7 +1,12 @@
-"""What a run does on a worker: read a work item, compute, and write the parts of one shard after another."""
+"""What a run does on a worker: read a work item, compute, and write the parts of one shard after another.
+
+A shard over which a worker died (`genre_ray.runs.attempts`) is computed in a child (`genre_ray.runs.isolation`).
+"""
 
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -9,15 +14,25 @@ import pyarrow as pa
 
 from genre_ray import errors
 from genre_ray.errors import GenreRayError
+from genre_ray.runs.attempts import Attempts
+from genre_ray.runs.isolation import Isolation, Limits, watchdog
 from genre_ray.runs.ledger import ShardSummary
 from genre_ray.runs.plan import Remainder, WorkItem
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import REJECTED
 from genre_ray.storage.tables import Part
 
+logger = logging.getLogger(__name__)
+
+Compute = Callable[[Any], tuple[pa.Table, pa.Table]]
+
 
 class Chunk(Protocol):
-    """Rows as a source reads them: all that a run needs to know of them is how many there are."""
+    """Rows as a source reads them: a list, or Arrow's.
+
+    A row that kills its worker is rejected with its `uri` and `recording_id` (columns `source_uri` and `recording_id`
+    in Arrow), and with itself as the address where it has none.
+    """
 
     def __len__(self) -> int: ...
 
@@ -42,10 +57,30 @@ class Step(Protocol):
 
 
 class ShardWorker:
-    """Reads, computes and writes the shards of one work item after another."""
+    """Reads, computes and writes the shards of one work item after another.
 
-    def __init__(self, data_uri: str, rejected_uri: str, source: Source, step: Step) -> None:
+    Args:
+        data_uri: the data table.
+        rejected_uri: the rejected table.
+        source: where rows come from.
+        step: what is done with them.
+        limits: what one row may take.
+        attempts_uri: the folder for marks of attempts; without one, an attempt knows nothing of those before it.
+    """
+
+    def __init__(
+        self,
+        data_uri: str,
+        rejected_uri: str,
+        source: Source,
+        step: Step,
+        *,
+        limits: Limits | None = None,
+        attempts_uri: str | None = None,
+    ) -> None:
         self.data_uri, self.rejected_uri, self.source, self.step = data_uri, rejected_uri, source, step
+        self.limits = limits or Limits()
+        self.attempts = Attempts(attempts_uri) if attempts_uri else None
 
     def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[str]]]:
         """Do the work items in the column `item`; yield a row `outcome` (see `read_outcome`) for every shard."""
@@ -56,17 +91,44 @@ class ShardWorker:
                     yield {"outcome": [json.dumps(asdict(summary))]}
             except GenreRayError as error:
                 # As a value: Ray adds advice on its own settings to a message, and a traceback to the log.
-                yield {"outcome": [json.dumps({"error": type(error).__name__, "message": str(error)})]}
+                yield {"outcome": [tell_error(error)]}
 
     def shards(self, remainder: Remainder) -> Iterator[ShardSummary]:
         """Write the item's remaining shards, one at a time, and tell of each once it is written."""
-        shard = _OpenShard(remainder.item, remainder.first_shard)
-        for index, rows in self.source.read(remainder.item, remainder.rows_per_shard, remainder.first_shard):
-            if index != shard.index:
-                yield self._write(shard, last=False)
-                shard = _OpenShard(remainder.item, index)
-            shard.add(*self.step(rows), rows_in=len(rows))
-        yield self._write(shard, last=True)
+        item, first = remainder.item, remainder.first_shard
+        chunks = self.source.read(item, remainder.rows_per_shard, first)
+        index, rows = first, None
+        while True:
+            # The attempt begins before its first rows are read: reading may be what kills.
+            shard = _OpenShard(item, index)
+            with self._attempt(item, index) as compute:
+                if rows is not None:
+                    shard.add(*compute(rows), rows_in=len(rows))
+                for index, rows in chunks:
+                    if index != shard.index:
+                        break
+                    shard.add(*compute(rows), rows_in=len(rows))
+                else:
+                    rows = None
+                summary = self._write(shard, last=rows is None)
+            yield summary
+            if rows is None:
+                return
+
+    @contextmanager
+    def _attempt(self, item: WorkItem, index: int) -> Iterator[Compute]:
+        """What computes a shard's rows: the step itself, or a child where an attempt before this one died."""
+        with ExitStack() as stack:
+            died = stack.enter_context(self.attempts.attempt(item.name, index)) if self.attempts else 0
+            if died:
+                logger.warning("%s/%d: a worker died over this shard, its rows go through a child", item.name, index)
+                yield stack.enter_context(Isolation(self.step, self.limits))
+            else:
+                yield self._watched
+
+    def _watched(self, rows: Any) -> tuple[pa.Table, pa.Table]:
+        with watchdog(self.limits):
+            return self.step(rows)
 
     def _write(self, shard: "_OpenShard", *, last: bool) -> ShardSummary:
         item, index = shard.item.name, shard.index
@@ -74,6 +136,11 @@ class ShardWorker:
         rejected = [_with_shard(rows, f"{item}/{index}") for rows in shard.rejected]
         parts, rejected_parts = _part(self.data_uri, name, shard.accepted), _part(self.rejected_uri, name, rejected)
         return ShardSummary(item, index, last, shard.rows_in, parts, rejected_parts)
+
+
+def tell_error(error: GenreRayError) -> str:
+    """The outcome of an item that cannot be gone on with; `read_outcome` raises it."""
+    return json.dumps({"error": type(error).__name__, "message": str(error)})
 
 
 def read_outcome(line: str) -> ShardSummary:

@@ -10,7 +10,8 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from genre_ray.storage import objects
 
 ROW_GROUP_ROWS = 1024
 COMMIT_ATTEMPTS = 50
+NOTES, NOTED_COMMITS = "genre_ray.notes", 16
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -45,11 +47,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Append:
-    """Parts that become visible together, once: the log keeps `version` under the name `transaction`."""
+    """Parts that become visible together, once: the log keeps `version` under the name `transaction`.
+
+    `note` is kept beside the commit, for `read_notes`.
+    """
 
     transaction: str
     parts: Sequence[Part] = ()
     version: int = 1
+    note: str = ""
 
 
 def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> bool:
@@ -107,13 +113,27 @@ def part_metadata(uri: str) -> dict[str, str]:
     parts = list_parts(uri)
     if not parts:
         return {}
-    with objects.open_seekable(objects.join(uri, parts[0].path)) as file:
-        metadata = pq.read_schema(file).metadata or {}
+    with open_part(objects.join(uri, parts[0].path)) as part:
+        metadata = part.schema_arrow.metadata or {}
     return {
         key.decode().removeprefix("genre_ray."): value.decode()
         for key, value in metadata.items()
         if key.startswith(b"genre_ray.")
     }
+
+
+@contextmanager
+def open_part(uri: str) -> Iterator[pq.ParquetFile]:
+    """A part's Parquet file, for as long as the block runs.
+
+    Raises:
+        StorageError: it cannot be read, is cut or altered, even where the block finds that out.
+    """
+    try:
+        with objects.open_seekable(uri) as file:
+            yield pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _storage_error(uri, error) from None
 
 
 def list_parts(uri: str, version: int | None = None) -> list[Part]:
@@ -164,19 +184,40 @@ def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> l
                 schema=schema,
                 commit_properties=CommitProperties(
                     app_transactions=[Transaction(item.transaction, item.version) for item in fresh],
+                    custom_metadata=_notes(fresh),
                     max_commit_retries=0,
                 ),
             )
+            table.update_incremental()
+            return fresh
         except CommitFailedError:
             time.sleep(min(0.05 * 2**attempt, 2.0) * (0.5 + random.random()))
         except (DeltaError, OSError) as error:
             raise _storage_error(table.table_uri, error) from None
-        else:
-            table.update_incremental()
-            return fresh
     raise StorageError(
         f"{table.table_uri}: {COMMIT_ATTEMPTS} commits were refused because others wrote; --resume when fewer do"
     )
+
+
+def read_notes(table: DeltaTable, transactions: Iterable[str]) -> dict[str, str]:
+    """The notes of transactions, read from the newest commit backwards until all are found.
+
+    A transaction without a note, or one whose commit the log no longer keeps, is left out.
+    """
+    wanted, depth = set(transactions), NOTED_COMMITS
+    found: dict[str, str] = {}
+    while wanted - found.keys():
+        try:
+            history = table.history(depth)
+        except (DeltaError, OSError) as error:
+            raise _storage_error(table.table_uri, error) from None
+        for commit in history:
+            notes = json.loads(commit.get(NOTES, "{}"))
+            found |= {name: note for name, note in notes.items() if name in wanted}
+        if len(history) < depth:
+            break
+        depth *= 8
+    return found
 
 
 def read_batches(
@@ -184,8 +225,8 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """The table's rows in order of its parts, as record batches of at most `batch_rows` rows."""
     for part in list_parts(uri, version):
-        with objects.open_seekable(objects.join(uri, part.path)) as file:
-            yield from pq.ParquetFile(file).iter_batches(batch_size=batch_rows, columns=list(columns))
+        with open_part(objects.join(uri, part.path)) as file:
+            yield from file.iter_batches(batch_size=batch_rows, columns=list(columns))
 
 
 def vectors(column: pa.Array | pa.ChunkedArray) -> Vectors:
@@ -228,6 +269,11 @@ def storage_options(uri: str) -> dict[str, str] | None:
     if endpoint:
         options |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http:")).lower()}
     return options
+
+
+def _notes(appends: Sequence[Append]) -> dict[str, str]:
+    notes = {item.transaction: item.note for item in appends if item.note}
+    return {NOTES: json.dumps(notes)} if notes else {}
 
 
 def _add_action(part: Part) -> AddAction:

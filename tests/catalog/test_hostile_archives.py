@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import os
 import random
 import tarfile
 
@@ -11,8 +12,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genre_ray.catalog.archives import read_archive
+from genre_ray.catalog.archives import MAX_EXPANSION, read_archive
 from genre_ray.catalog.rejection import Reason, Rejection
+from genre_ray.catalog.sources import DocumentSource
 from genre_ray.errors import StorageError
 
 COMPRESSIONS = {
@@ -217,3 +219,41 @@ def test_any_damage_gives_the_same_rows_whoever_wants_them(data, suffix):
     assert read(payload, f"a{suffix}", wanted=lambda position: position >= first) == (
         [None] * first + everything[first:]
     )
+
+
+def test_an_archive_with_more_members_than_the_limit_ends_there():
+    payload = GOOD * 5 + END
+    assert reasons(read(payload, max_members=5)) == ["read"] * 5
+    assert reasons(read(payload, max_members=4)) == ["read"] * 4 + [Reason.TOO_MANY_MEMBERS]
+    # A worker that starts behind the limit finds the same end.
+    assert read(payload, max_members=4, wanted=lambda position: position > 4) == [None] * 5
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.bz2", ".tar.zst"])
+def test_an_archive_that_expands_without_bound_ends_at_the_limit(suffix, monkeypatch):
+    monkeypatch.setattr("genre_ray.catalog.archives._EXPANSION_FLOOR_BYTES", 2**20)
+    bomb = GOOD + header("big.json", 2**24) + bytes(2**24) + GOOD + END
+    payload = COMPRESSIONS[suffix](bomb)
+    items = read(payload, f"a{suffix}", max_expansion=100)
+    # Some of what came before may be within the chunk that went too far.
+    assert reasons(items) in ([Reason.EXPANDS_TOO_FAR], ["read", Reason.EXPANDS_TOO_FAR])
+    assert items == read(payload, f"a{suffix}", max_expansion=100)
+    assert reasons(read(payload, f"a{suffix}", max_expansion=1e6)) == ["read", Reason.TOO_LARGE, "read"]
+    # Stored as it is it has nothing to expand.
+    assert reasons(read(bomb, max_expansion=100)) == ["read", Reason.TOO_LARGE, "read"]
+
+
+def test_real_documents_are_far_from_the_limit(sample):
+    packed = (sample / "emotify" / "documents.tar.zst").read_bytes()
+    items = read(packed, "a.tar.zst", max_expansion=MAX_EXPANSION / 4)
+    assert sum(isinstance(item.payload, bytes) for item in items) == len(items) == 144
+
+
+@pytest.mark.parametrize("name", ["song.json", "dump.tar"])
+def test_a_pipe_among_the_inputs_is_a_row_and_does_not_block(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    source = DocumentSource((str(tmp_path),))
+    (item,) = source.cut(source.list_inputs(), 10)
+    ((_, (row,)),) = source.read(item, 10, 0)
+    assert row.payload.reason is (Reason.UNREADABLE if name == "song.json" else Reason.ARCHIVE_UNREADABLE)
+    assert "is no regular file" in row.payload.detail
