@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from genre_ray.credentials import find_credential, names_credential, redacted
 from genre_ray.errors import ConfigurationError
 
 C = TypeVar("C", bound="JobConfiguration")
@@ -34,8 +35,15 @@ class Settings(BaseModel):
         """Validate `settings`.
 
         Raises:
-            ConfigurationError: names each key that is unknown (with the nearest one that is known), missing or wrong.
+            ConfigurationError: names each key that is unknown (with the nearest one that is known), missing or wrong;
+                or the first that carries a credential, whose value it does not repeat.
         """
+        if (key := find_credential(settings)) is not None:
+            raise ConfigurationError(
+                f"{origin}: {key!r} looks like a credential; expected none here, since settings are stored beside the "
+                "results. Take it out and give it by the usual AWS chain (environment, profile, role), and replace "
+                "it where others may have read it"
+            )
         try:
             return cls.model_validate(settings)
         except ValidationError as error:
@@ -83,14 +91,14 @@ def load_configuration(cls: type[C], argv: list[str]) -> C:
         ConfigurationError: what cannot be read or understood, in the user's words.
         SystemExit: with code 2, by argparse, for flags that do not exist.
     """
-    arguments = vars(_parser(cls).parse_args(argv))
+    arguments = _parse(_parser(cls), argv)
     file, overrides = arguments.pop("config"), arguments.pop("set")
     settings = read_yaml(file) if file else {}
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key:
             raise ConfigurationError(
-                f"--set expects key=value, found {override!r}; write e.g. --set execution.workers=4"
+                f"--set expects key=value, found {redacted(override)!r}; write e.g. --set execution.workers=4"
             )
         _assign(settings, key.split("."), _parse_yaml(value, f"--set {key}"))
     settings.update({name: value for name, value in arguments.items() if value is not None})
@@ -115,7 +123,10 @@ def _parse_yaml(text: str, origin: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{origin}: expected YAML, found: {' '.join(str(error).split())}") from None
+        # The error's own text quotes the lines around, which may hold anything.
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "no YAML"
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigurationError(f"{origin}: expected YAML, found: {problem}{where}") from None
 
 
 def _assign(settings: dict[str, Any], path: list[str], value: Any) -> None:
@@ -129,6 +140,17 @@ def _assign(settings: dict[str, Any], path: list[str], value: Any) -> None:
             )
         settings = inner
     settings[path[-1]] = value
+
+
+def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> dict[str, Any]:
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        # What follows an unknown flag may be a secret.
+        flags = [argument for argument in unknown if argument.startswith("-")]
+        shown = [argument.partition("=")[0] if names_credential(argument) else redacted(argument) for argument in flags]
+        shown = shown or [redacted(argument) for argument in unknown]
+        parser.error(f"unrecognized arguments: {' '.join(shown)}")
+    return vars(arguments)
 
 
 def _parser(cls: type[JobConfiguration]) -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ from genre_ray.metrics.ranking import average_precision, roc_auc
 from genre_ray.models.preparation import Preparation
 from genre_ray.reports.card import card
 from genre_ray.runs import cluster
-from genre_ray.runs.identity import Identity, refuse_other, run_id
+from genre_ray.runs.identity import Identity, claim, refuse_other, run_id
 from genre_ray.storage import bundles, objects, tables
 from genre_ray.storage.bundles import Bundle
 from genre_ray.training.examples import Examples, load_rows
@@ -78,12 +78,14 @@ def learn(
     if configuration.dry_run:
         logger.info("would train %s on them with %s", system.name, rules)
         return 0
+    scratch = objects.join(objects.absolute(configuration.output), "_run")
+    # Two trainings at once would mix their files; what is wrong with the inputs was said before, and claims nothing.
+    claim(objects.join(scratch, "claim.json"), configuration.output, identity, resume=configuration.resume)
     # Workers have working directories of their own.
     features = objects.absolute(configuration.features)
     task = Task(system, network, rules, prepare(examples, version), features, version, examples)
     cluster.connect()
     # Another run's checkpoints are not this one's, even where neither came to its bundle.
-    scratch = objects.join(objects.absolute(configuration.output), "_run")
     fitted = fit(task, objects.join(scratch, run_id(identity)), configuration.execution)
     logger.info("%s: best of %d epochs is %d", configuration.taxonomy, len(fitted.history), fitted.best_epoch + 1)
     model = _describe(configuration, identity, task)
@@ -91,7 +93,9 @@ def learn(
     scores, truth = _validation_scores(task, Predictor(Bundle(configuration.output, "", model, tensors)))
     model["thresholds"] = plug_in_thresholds(truth, scores).tolist()
     model["metrics"] = _metrics(fitted, scores, truth)
-    bundles.write_bundle(configuration.output, model, tensors, examples.per_recording(), card(model))
+    if not bundles.write_bundle(configuration.output, model, tensors, examples.per_recording(), card(model)):
+        _already_done(configuration, identity)  # another run's is an error, this run's is as good
+        return 0
     objects.delete_folder(scratch)
     logger.info("%s: bundle written, validation ROC AUC %.4f", configuration.output, model["metrics"]["roc_auc"] or 0)
     return 0

@@ -1,59 +1,160 @@
-"""What a run would do and how long it would take, from a few rows that are read and computed but not written."""
+"""What a run would do, and about how long, with how much memory and to how many bytes, from rows that are tried.
 
+The sample is read, computed and encoded as a run does it, but not written. What it cannot see is assumed: how long Ray
+takes to start, and that workers do not hinder each other.
+"""
+
+import os
+import resource
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
 
 from genre_ray.config import Execution
 from genre_ray.runs.plan import WorkItem
 from genre_ray.runs.worker import Chunk, Source, Step
+from genre_ray.storage import streams, tables
 
-SAMPLE_ROWS = 256
+SAMPLE_ROWS, SAMPLE_ITEMS, SAMPLE_S = 512, 4, 10.0
 SHOWN_ITEMS = 10
+
+RAY_START_S = 12.0
+"""Starting Ray and its workers on one machine, measured on two cores."""
+
+
+@dataclass
+class Sample:
+    """What the tried rows took: `sizes` are (rows, bytes read, whether the item ended) of archives."""
+
+    rows: int = 0
+    seconds: float = 0.0
+    warm_up_s: float = 0.0
+    table_bytes: int = 0
+    output_bytes: int = 0
+    sizes: dict[str, tuple[int, int, bool]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A run as foreseen: rows, seconds, bytes of memory of each worker, bytes of output."""
+
+    rows: float
+    seconds: float
+    worker_bytes: float
+    output_bytes: float
 
 
 def describe(items: Sequence[WorkItem], source: Source, step: Step, execution: Execution) -> Iterator[str]:
-    """Say, a line each, what the work items are and how long they take.
-
-    The time is that of reading and computing, measured here on one process; starting Ray and writing are not in it.
-    """
+    """Say, a line each, what the work items are, how long they take and how large they come out."""
     size = sum(file.size for item in items for file in item.files)
     yield f"dry run: {len(items)} work items, {sum(len(item.files) for item in items)} inputs, {size / 2**20:.1f} MiB"
     for item in items[:SHOWN_ITEMS]:
         yield f"  {item.name}: {item.kind}, {item.files[0].uri}" + (" …" if len(item.files) > 1 else "")
     if len(items) > SHOWN_ITEMS:
         yield f"  … and {len(items) - SHOWN_ITEMS} more"
-    rows, seconds = _measure(items, source, step)
-    if not rows:
+    sample = measure(items, source, step)
+    if not sample.rows:
         yield "no rows were found to measure"
         return
-    yield f"{1000 * seconds / rows:.2f} ms a row to read and compute, measured here on {rows} rows"
-    unknown = sum(item.kind == "archive" for item in items)
-    if unknown:
-        yield f"no estimate of the whole: how many rows an archive holds is known when it is read ({unknown} archives)"
-        return
-    total = sum(_rows(item) for item in items)
-    workers = min(execution.workers or 1, len(items))
-    yield f"about {total * seconds / rows / workers:.1f} s for {total} rows on {workers} of such workers"
+    foreseen = estimate(items, sample, execution)
+    workers = worker_count(items, execution)
+    each = 1000 * sample.seconds / sample.rows
+    yield f"{each:.2f} ms a row to read, compute and encode, measured here on {sample.rows} rows"
+    yield f"about {foreseen.worker_bytes / 2**20:.0f} MiB of memory for each worker"
+    yield f"about {foreseen.output_bytes / 2**20:.1f} MiB of output"
+    counted = "about " if any(item.kind == "archive" for item in items) else ""
+    yield f"about {foreseen.seconds:.1f} s for {counted}{foreseen.rows:.0f} rows on {workers} of such workers"
 
 
-def _rows(item: WorkItem) -> int:
-    """The rows of an item that is no archive: a table's part says how many it has, a file is one."""
-    return len(item.files) if item.rows is None else item.rows
+def estimate(items: Sequence[WorkItem], sample: Sample, execution: Execution) -> Estimate:
+    """The whole from a sample that has rows."""
+    rows = [_rows(item, sample) for item in items]
+    total, row_s = sum(rows), sample.seconds / sample.rows
+    # An item is one worker's: the longest one bounds the run from below.
+    working_s = max(total * row_s / worker_count(items, execution), max(rows) * row_s)
+    shard = min(execution.rows_per_shard, max(rows)) / sample.rows
+    # A shard is held as tables, once more as one, and as the encoded part.
+    held = shard * (2 * sample.table_bytes + sample.output_bytes)
+    return Estimate(
+        rows=total,
+        seconds=RAY_START_S + sample.warm_up_s + working_s,
+        worker_bytes=_resident_bytes() + held,
+        output_bytes=total * sample.output_bytes / sample.rows,
+    )
 
 
-def _measure(items: Sequence[WorkItem], source: Source, step: Step) -> tuple[int, float]:
-    """(rows, seconds) over the first rows, after a chunk of them that only warms up: a step loads its model then."""
+def worker_count(items: Sequence[WorkItem], execution: Execution) -> int:
+    """How many workers can be at it: as many as asked for, or this machine's CPUs, but not more than items."""
+    available = int((os.cpu_count() or 1) / execution.cpus_per_worker)
+    return max(1, min(execution.workers or available, len(items)))
 
-    def chunks() -> Iterator[Chunk]:
-        return (chunk for item in items for _, chunk in source.read(item, SAMPLE_ROWS, 0))
 
-    for chunk in islice(chunks(), 1):
+def measure(items: Sequence[WorkItem], source: Source, step: Step) -> Sample:
+    """Try the first rows of a few items, after a chunk of them that only warms up: a step loads its model then."""
+    sample = Sample()
+    started = time.monotonic()
+    for chunk in islice((chunk for item in items for _, chunk in source.read(item, SAMPLE_ROWS, 0)), 1):
         step(chunk)
-    rows, started = 0, time.monotonic()
-    for chunk in chunks():
-        step(chunk)
-        rows += len(chunk)
-        if rows >= SAMPLE_ROWS:
-            break
-    return rows, time.monotonic() - started
+    sample.warm_up_s = time.monotonic() - started
+    tried = _spread(items)
+    for item in tried:
+        _try(item, source, step, sample, SAMPLE_ROWS // len(tried), SAMPLE_S / len(tried))
+    return sample
+
+
+def _try(item: WorkItem, source: Source, step: Step, sample: Sample, rows: int, seconds: float) -> None:
+    accepted: list[pa.Table] = []
+    rejected: list[pa.Table] = []
+    count, ended, started = 0, True, time.monotonic()
+    with streams.metered() as meter:
+        for _, chunk in _chunks(item, source):
+            for outcome, tables_of in zip(step(chunk), (accepted, rejected), strict=True):
+                tables_of.append(outcome)
+            count += len(chunk)
+            if count >= rows or time.monotonic() - started >= seconds:
+                ended = False
+                break
+    for tables_of in (accepted, rejected):
+        if tables_of:
+            whole = pa.concat_tables(tables_of)
+            sample.table_bytes += whole.nbytes
+            sample.output_bytes += tables.encode(whole).size if whole.num_rows else 0
+    sample.seconds += time.monotonic() - started
+    sample.rows += count
+    sample.sizes[item.name] = (count, meter.bytes_read, ended)
+
+
+def _chunks(item: WorkItem, source: Source) -> Iterator[tuple[int, Chunk]]:
+    return iter(source.read(item, SAMPLE_ROWS, 0))
+
+
+def _spread(items: Sequence[WorkItem]) -> list[WorkItem]:
+    """A few items, evenly from the first to the last."""
+    count = min(SAMPLE_ITEMS, len(items))
+    return [items[number * (len(items) - 1) // max(1, count - 1)] for number in range(count)]
+
+
+def _rows(item: WorkItem, sample: Sample) -> float:
+    """The rows of an item; an archive's by its size, as many for a byte as those that were tried."""
+    if item.kind != "archive":
+        return len(item.files) if item.rows is None else item.rows
+    count, _, ended = sample.sizes.get(item.name, (0, 0, False))
+    if ended:
+        return count
+    sizes = [(rows, read) for rows, read, _ in sample.sizes.values() if read]
+    rows_per_byte = sum(rows for rows, _ in sizes) / max(1, sum(read for _, read in sizes))
+    return min(sum(file.size for file in item.files) * rows_per_byte, item.rows or float("inf"))
+
+
+def _resident_bytes() -> int:
+    """The memory that this process holds, which has imported and loaded what a worker does."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -7,6 +7,7 @@ from typing import Any
 
 import genre_ray
 from genre_ray.errors import OutputTakenError
+from genre_ray.storage import objects
 
 Identity = dict[str, Any]
 
@@ -52,6 +53,19 @@ def refuse_other(output: str, theirs: Identity, ours: Identity, *, resume: bool)
         )
     if not resume:
         raise OutputTakenError(f"{output} already holds run {run_id(ours)}; pass --resume to go on with it")
+
+
+def claim(uri: str, output: str, identity: Identity, *, resume: bool) -> None:
+    """Take `output` for a run by a record at `uri` that one run alone can put there.
+
+    Raises:
+        OutputTakenError: the output is another run's, or this run's without `resume`.
+        ConfigurationError: the store cannot keep two runs apart.
+    """
+    objects.require_preconditions(uri.rpartition("/")[0] + "/probe")
+    if objects.put_if_absent(uri, json.dumps(identity).encode()):
+        return
+    refuse_other(output, json.loads(objects.read_bytes(uri)), identity, resume=resume)
 
 
 def _show(value: Any) -> str:

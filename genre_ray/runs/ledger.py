@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from genre_ray.errors import OutputTakenError
+from genre_ray.errors import InputError, OutputTakenError
 from genre_ray.runs.identity import Identity, refuse_other, run_id
 from genre_ray.runs.plan import Plan, Remainder, WorkItem
 from genre_ray.storage import objects, tables
+from genre_ray.storage.history import erased_mark
 from genre_ray.storage.schemas import REJECTED
 from genre_ray.storage.tables import Append, Part
 
@@ -64,6 +65,7 @@ class Ledger:
 
         Raises:
             OutputTakenError: the output is another run's, or this run's and not to be resumed.
+            ConfigurationError: the store cannot keep two runs apart.
         """
         run = run_id(identity)
         properties = {"genre_ray.run_id": run, "genre_ray.identity": json.dumps(identity)}
@@ -71,12 +73,26 @@ class Ledger:
         # Nothing is created beside a table of someone else.
         for uri in filter(tables.is_table, schemas):
             _refuse_other_table(uri, output, identity, resume=resume)
+        objects.require_preconditions(objects.join(output, "_run", "probe"))
         for uri, table_schema in schemas.items():
             if tables.create_table(uri, table_schema, properties):
                 resume = True  # the output is ours: what is there by now is of a driver that joined
             else:
                 _refuse_other_table(uri, output, identity, resume=resume)
         return cls(output, name, schema, run)
+
+    @classmethod
+    def open(cls, output: str, name: str) -> "Ledger":
+        """The ledger of the run that claimed `output`, to be read.
+
+        Raises:
+            InputError: a table is gone, or no run's.
+        """
+        uri = objects.join(output, name)
+        run = tables.open_table(uri).metadata().configuration.get("genre_ray.run_id")
+        if run is None:
+            raise InputError(f"{uri}: expected a run's table, found one that genre_ray did not write")
+        return cls(output, name, pa.schema([]), run)
 
     def remaining(self, plans: Sequence[Plan]) -> list[Remainder]:
         """What is left of the plans' items."""
@@ -101,6 +117,11 @@ class Ledger:
         while mark != LAST and (mark := self._data.transaction_version(self._transaction(item.name, done))) is not None:
             done += 1
         return done, mark == LAST
+
+    def erased(self, shard: str) -> int:
+        """How many rows of a shard, named as its parts are, were erased from the two tables."""
+        mark = erased_mark(shard)
+        return sum(table.transaction_version(mark) or 0 for table in (self._data, self._rejected))
 
     def commit(self, summaries: Sequence[ShardSummary]) -> int:
         """Make shards durable; return how many were not in yet."""

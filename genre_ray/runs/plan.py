@@ -8,11 +8,12 @@ its own; work that is done stays done.
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from genre_ray.errors import InputError
+from genre_ray.errors import InputError, StorageError
 from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
 
@@ -74,7 +75,7 @@ def settle_plans(output: str, listed: Sequence[StoredFile], cut: Cut, rows_per_s
         rows_per_shard: for a new generation; an earlier one keeps its own.
 
     Raises:
-        InputError: an input changed under its name since it was planned.
+        InputError: an input changed under its name since it was planned, or a table's parts were rewritten.
     """
     while True:
         plans = read_plans(output)
@@ -90,10 +91,17 @@ def settle_plans(output: str, listed: Sequence[StoredFile], cut: Cut, rows_per_s
 
 
 def read_plans(output: str) -> list[Plan]:
-    """The stored plans, by generation."""
+    """The stored plans, by generation.
+
+    Raises:
+        StorageError: a plan is damaged.
+    """
     plans: list[Plan] = []
     while objects.exists(uri := _plan_uri(output, len(plans))):
-        plans.append(_decode(objects.read_bytes(uri), len(plans)))
+        try:
+            plans.append(_decode(objects.read_bytes(uri), len(plans)))
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"{uri}: expected a stored plan, found: {error}; restore it") from None
     return plans
 
 
@@ -105,6 +113,15 @@ def _not_planned(listed: Sequence[StoredFile], plans: Sequence[Plan]) -> list[St
         raise InputError(
             f"{len(changed)} inputs changed since this run was planned, the first is {changed[0]}; "
             "restore them, or start a new run with another --output"
+        )
+    now = {file.uri for file in listed}
+    parts = {file.uri for plan in plans for item in plan.items if item.kind == "table" for file in item.files}
+    rewritten = sorted(parts - now)
+    if rewritten:
+        # Rows of new parts that stand for old ones would come out a second time.
+        raise InputError(
+            f"{len(rewritten)} parts of the input table were rewritten since this run was planned (rows were erased, "
+            f"or it was compacted), the first is {rewritten[0]}; start a new run with another --output"
         )
     return [file for file in listed if file.uri not in planned and file.uri not in left_out]
 

@@ -85,7 +85,7 @@ def read_bundle(uri: str) -> Bundle:
     """
     bundle_id, model = read_model(uri)
     try:
-        tensors = load(_read_checked(uri, WEIGHTS, model))
+        tensors = load(read_file(uri, WEIGHTS, model))
     except SafetensorError as error:
         raise InputError(f"{uri}/{WEIGHTS}: expected safetensors, found: {error}; restore the bundle") from None
     return Bundle(objects.absolute(uri), bundle_id, model, tensors)
@@ -94,10 +94,16 @@ def read_bundle(uri: str) -> Bundle:
 def read_examples(uri: str) -> pa.Table:
     """Which recordings a bundle learnt from: `recording_id`, `part`, `labels`."""
     _, model = read_model(uri)
-    return pq.read_table(pa.BufferReader(_read_checked(uri, EXAMPLES, model)))
+    return pq.read_table(pa.BufferReader(read_file(uri, EXAMPLES, model)))
 
 
-def _read_checked(uri: str, name: str, model: dict[str, Any]) -> bytes:
+def read_file(uri: str, name: str, model: dict[str, Any]) -> bytes:
+    """A bundle's file, which is what it was when `model`, the bundle's description, was written.
+
+    Raises:
+        InputError: the checksum differs.
+        NotFoundError: the file is gone.
+    """
     content = objects.read_bytes(objects.join(uri, name))
     expected, found = model["sha256"].get(name), hashlib.sha256(content).hexdigest()
     if expected != found:

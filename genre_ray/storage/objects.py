@@ -1,13 +1,16 @@
 """Files and objects under one kind of address: a local path or an `s3://` URI.
 
-Guarantees: a written object is seen whole or not at all; `put_if_absent` has exactly one winner; listings are sorted.
-Credentials come from the usual AWS chain alone, the endpoint from `AWS_ENDPOINT_URL`.
+Guarantees: a written object is seen whole or not at all; `put_if_absent` has exactly one winner, who knows it even
+when the store's answer was lost; listings are sorted. Throttling, timeouts and resets are tried again, and end in a
+`StorageError`. Credentials come from the usual AWS chain alone, the endpoint from `AWS_ENDPOINT_URL`.
 """
 
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,15 +21,28 @@ import boto3
 import pyarrow as pa
 import pyarrow.fs as pafs
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
-from genre_ray.errors import NotFoundError, StorageError
+from genre_ray.credentials import redacted
+from genre_ray.errors import ConfigurationError, NotFoundError, StorageError
+from genre_ray.storage import retries
+from genre_ray.storage.streams import Ranges, measured
 
 T = TypeVar("T")
 
 STREAM_BUFFER_BYTES = 8 * 2**20
-PUT_ATTEMPTS = 8
 TEMPORARY = ".writing-"
+WRITER = "genre-ray-writer"
+"""The metadata key by which the writer of a conditional put knows its own object again."""
+
+BROKEN_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+"""An answer that began and did not end: boto3 retries what comes before that."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +88,18 @@ def read_bytes(uri: str) -> bytes:
 
 
 def open_stream(uri: str) -> BinaryIO:
-    """A sequential reader; on S3 it fetches ranges, so that a connection that is reset costs one range."""
-    if not is_remote(uri):
-        return _local(uri, lambda: open(uri, "rb"))
-    path = "/".join(_bucket_and_key(uri))
-    # Unasked, Arrow decompresses what is named .gz, .bz2 or .zst.
-    options = {"compression": None, "buffer_size": STREAM_BUFFER_BYTES}
-    return cast(BinaryIO, _local(uri, lambda: s3_filesystem().open_input_stream(path, **options)))
+    """A sequential reader; on S3 it fetches ranges, so that a connection that is reset costs one range.
+
+    Its failures on S3 are `StorageError`s: what is read breaks off with an error, it never just ends.
+    """
+    stream: BinaryIO
+    if is_remote(uri):
+        path = "/".join(_bucket_and_key(uri))
+        file = _local(uri, lambda: s3_filesystem().open_input_file(path))
+        stream = cast(BinaryIO, io.BufferedReader(Ranges(uri, file), STREAM_BUFFER_BYTES))
+    else:
+        stream = _local(uri, lambda: open(uri, "rb"))  # noqa: SIM115 - the caller closes it
+    return measured(stream)
 
 
 def open_seekable(uri: str) -> pa.NativeFile:
@@ -103,19 +124,57 @@ def put_if_absent(uri: str, data: bytes) -> bool:
     if not is_remote(uri):
         return _local(uri, lambda: _place(uri, data, os.link))
     bucket, key = _bucket_and_key(uri)
-    for _ in range(PUT_ATTEMPTS):
+    writer = uuid.uuid4().hex
+    for _ in retries.attempts(retries.REQUEST_ATTEMPTS):
         try:
-            s3_client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+            s3_client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*", Metadata={WRITER: writer})
         except ClientError as error:
             if _status(error) == 412:
-                return False
+                # When the answer to a put that succeeded is lost, its retry finds the object: our own.
+                return _writer(uri) == writer
+            if _status(error) == 501:
+                raise _no_preconditions(uri) from None
             if _status(error) != 409:  # AWS answers so while another writer is at it: ask again
                 raise _storage_error(uri, error) from None
         except BotoCoreError as error:
             raise _storage_error(uri, error) from None
         else:
             return True
-    raise StorageError(f"{uri}: {PUT_ATTEMPTS} writes collided with those of others; try again")
+    raise StorageError(f"{uri}: {retries.REQUEST_ATTEMPTS} writes collided with those of others; try again")
+
+
+def require_preconditions(uri: str) -> None:
+    """Make sure that the store below `uri` keeps two writers apart, by two writes to `uri` of which one must lose.
+
+    Raises:
+        ConfigurationError: it overwrites what it was told not to: two runs could both take one output.
+    """
+    if not is_remote(uri):
+        return
+    put_if_absent(uri, b"")
+    if put_if_absent(uri, b""):
+        raise _no_preconditions(uri)
+
+
+def delete_files(uris: Iterable[str]) -> None:
+    """Remove files; what is not there needs no removal."""
+    for uri in uris:
+        if is_remote(uri):
+            bucket, key = _bucket_and_key(uri)
+            _remote(uri, lambda bucket=bucket, key=key: s3_client().delete_object(Bucket=bucket, Key=key))  # type: ignore[misc]
+        else:
+            _local(uri, lambda uri=uri: Path(uri).unlink(missing_ok=True))  # type: ignore[misc]
+
+
+def modified_s(uri: str) -> float | None:
+    """When a file was written, in seconds since 1970; None when it is not there."""
+    if is_remote(uri):
+        head = _head_object(uri)
+        return None if head is None else float(head["LastModified"].timestamp())
+    try:
+        return os.stat(uri).st_mtime
+    except FileNotFoundError:
+        return None
 
 
 def delete_folder(uri: str) -> None:
@@ -136,8 +195,13 @@ def list_files(uri: str) -> list[StoredFile]:
 @lru_cache(maxsize=1)
 def s3_client() -> Any:
     """The process's S3 client."""
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": retries.REQUEST_ATTEMPTS},
+        connect_timeout=retries.CONNECT_TIMEOUT_S,
+        read_timeout=retries.READ_TIMEOUT_S,
+    )
     # A session of its own: making clients from boto3's common one is not thread-safe.
-    return boto3.Session().client("s3", config=Config(retries={"mode": "standard", "max_attempts": 8}))
+    return boto3.Session().client("s3", config=config)
 
 
 def s3_endpoint() -> str | None:
@@ -149,7 +213,11 @@ def s3_endpoint() -> str | None:
 def s3_filesystem() -> pafs.S3FileSystem:
     """Arrow's view of the same store."""
     endpoint = urlsplit(s3_endpoint() or "")
-    options: dict[str, Any] = {"retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=8)}
+    options: dict[str, Any] = {
+        "retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=retries.REQUEST_ATTEMPTS),
+        "connect_timeout": retries.CONNECT_TIMEOUT_S,
+        "request_timeout": retries.READ_TIMEOUT_S,
+    }
     if endpoint.netloc:
         options |= {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme}
     return pafs.S3FileSystem(**options)
@@ -167,12 +235,19 @@ def _status(error: ClientError) -> int:
 def _storage_error(uri: str, error: Exception) -> StorageError:
     missing = isinstance(error, FileNotFoundError) or (isinstance(error, ClientError) and _status(error) == 404)
     kind = NotFoundError if missing else StorageError
-    return kind(f"{uri}: {error}; check that it exists and that this process may use it")
+    return kind(f"{uri}: {redacted(str(error))}; check that it exists and that this process may use it")
+
+
+def _no_preconditions(uri: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{uri}: expected a store that keeps If-None-Match (a write only where nothing is), found one that ignores it: "
+        "two runs could both take one output. Use a store with conditional writes, such as AWS S3 or SeaweedFS"
+    )
 
 
 def _remote(uri: str, operation: Callable[[], T]) -> T:
     try:
-        return operation()
+        return retries.retried(operation, lambda error: isinstance(error, BROKEN_OFF))
     except (BotoCoreError, ClientError) as error:
         raise _storage_error(uri, error) from None
 
@@ -186,16 +261,28 @@ def _local(uri: str, operation: Callable[[], T]) -> T:
 
 def _head(uri: str) -> StoredFile | None:
     """The object of exactly this name, if there is one."""
+    head = _head_object(uri)
+    if head is None:
+        return None
+    return StoredFile(uri, uri.rpartition("/")[2], head["ContentLength"], head["ETag"].strip('"'))
+
+
+def _writer(uri: str) -> str | None:
+    """Whose conditional put made the object."""
+    head = _head_object(uri)
+    return None if head is None else head.get("Metadata", {}).get(WRITER)
+
+
+def _head_object(uri: str) -> dict[str, Any] | None:
     bucket, key = _bucket_and_key(uri)
     try:
-        head = s3_client().head_object(Bucket=bucket, Key=key)
+        return cast(dict[str, Any], s3_client().head_object(Bucket=bucket, Key=key))
     except ClientError as error:
         if _status(error) == 404:
             return None
         raise _storage_error(uri, error) from None
     except BotoCoreError as error:
         raise _storage_error(uri, error) from None
-    return StoredFile(uri, key.rpartition("/")[2], head["ContentLength"], head["ETag"].strip('"'))
 
 
 def _place(path: str, data: bytes, put: Callable[[str, str], None]) -> bool:

@@ -1,19 +1,20 @@
 """Delta tables: created once, read as Arrow datasets, appended to by whole Parquet parts.
 
 Guarantees: a part's name carries the SHA-256 of its content and no two attempts share a name; readers see a commit
-whole or not at all; of several commits with one transaction id at most one is taken.
+whole or not at all; of several commits with one transaction id at most one is taken. A commit whose answer was lost
+is looked up in the log before it is tried again.
 """
 
 import hashlib
 import json
-import random
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import boto3
 import numpy as np
@@ -23,14 +24,23 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from botocore.credentials import RefreshableCredentials
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, Transaction
 
+from genre_ray.credentials import redacted
 from genre_ray.errors import InputError, StorageError
-from genre_ray.storage import objects
+from genre_ray.storage import objects, retries
+
+T = TypeVar("T")
 
 ROW_GROUP_ROWS = 1024
-COMMIT_ATTEMPTS = 50
+COMMIT_ATTEMPTS, COMMIT_PAUSE_S = 50, 2.0
+COMMIT = "genre_ray.commit"
+"""The key in a commit's information by which its writer knows it again."""
+
+_PERMANENT = re.compile(
+    r"\b40[0-57]\b|Forbidden|AccessDenied|Permission|SignatureDoesNotMatch|InvalidAccessKeyId", re.I
+)
 NOTES, NOTED_COMMITS = "genre_ray.notes", 16
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
@@ -60,30 +70,36 @@ class Append:
 
 def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> bool:
     """Create an empty table; False when there is one already (of several creators exactly one gets True)."""
+    commit = uuid.uuid4().hex
+
+    def create() -> bool:
+        try:
+            DeltaTable.create(
+                uri,
+                schema=schema,
+                mode="error",
+                configuration=dict(properties),
+                raise_if_key_not_exists=False,
+                # With retries the second of two creators at once commits its own metadata over the first one's.
+                commit_properties=CommitProperties(custom_metadata={COMMIT: commit}, max_commit_retries=0),
+                storage_options=storage_options(uri),
+            )
+        except (DeltaError, OSError):
+            if not is_table(uri):
+                raise
+            # A creation whose answer was lost meets its own table.
+            return commit in _commits(open_table(uri, version=0))
+        return True
+
     try:
-        DeltaTable.create(
-            uri,
-            schema=schema,
-            mode="error",
-            configuration=dict(properties),
-            raise_if_key_not_exists=False,
-            # With retries the second of two creators at once commits its own metadata over the first one's.
-            commit_properties=CommitProperties(max_commit_retries=0),
-            storage_options=storage_options(uri),
-        )
-    except (DeltaError, OSError) as error:
-        if is_table(uri):
-            return False
+        return _retried(uri, create)
+    except TableNotFoundError as error:  # delta-rs says so where no folder can be made
         raise _storage_error(uri, error) from None
-    return True
 
 
 def is_table(uri: str) -> bool:
     """Whether a Delta table is there."""
-    try:
-        return DeltaTable.is_deltatable(uri, storage_options=storage_options(uri))
-    except (DeltaError, OSError) as error:
-        raise _storage_error(uri, error) from None
+    return _retried(uri, lambda: bool(DeltaTable.is_deltatable(uri, storage_options=storage_options(uri))))
 
 
 def open_table(uri: str, version: int | None = None) -> DeltaTable:
@@ -94,13 +110,11 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
         StorageError: it cannot be read, or has no such version.
     """
     try:
-        return DeltaTable(uri, version=version, storage_options=storage_options(uri))
+        return _retried(uri, lambda: DeltaTable(uri, version=version, storage_options=storage_options(uri)))
     except TableNotFoundError:
         raise InputError(
             f"{uri}: expected a Delta table, found none; name the table itself, e.g. OUTPUT/features of an ingest"
         ) from None
-    except (DeltaError, OSError) as error:
-        raise _storage_error(uri, error) from None
 
 
 def dataset(uri: str, version: int | None = None) -> pads.Dataset:
@@ -151,13 +165,18 @@ def write_part(uri: str, name: str, rows: pa.Table) -> Part:
         name: what the part holds, e.g. a shard's name; the attempt and the checksum are added to it.
         rows: its rows; the schema's metadata is kept.
     """
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-    content = sink.getvalue()
+    content = encode(rows)
     digest = hashlib.sha256(content).hexdigest()
     path = f"{name}-{uuid.uuid4().hex[:12]}-{digest[:32]}.parquet"
     objects.write_bytes(objects.join(uri, path), content.to_pybytes())
     return Part(path, content.size, rows.num_rows)
+
+
+def encode(rows: pa.Table) -> pa.Buffer:
+    """The content of a part with these rows."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    return sink.getvalue()
 
 
 def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> list[Append]:
@@ -172,28 +191,26 @@ def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> l
     once: dict[str, Append] = {}
     for item in appends:
         once.setdefault(item.transaction, item)
-    for attempt in range(COMMIT_ATTEMPTS):
+    unsure: dict[str, list[Append]] = {}  # commits that ended with an error, which may be in nevertheless
+    faults = 0
+    for _ in retries.attempts(COMMIT_ATTEMPTS, COMMIT_PAUSE_S):
         try:
             table.update_incremental()
             fresh = [item for item in once.values() if table.transaction_version(item.transaction) is None]
-            if not fresh:
-                return []
-            table.create_write_transaction(
-                [_add_action(part) for item in fresh for part in item.parts],
-                mode="append",
-                schema=schema,
-                commit_properties=CommitProperties(
-                    app_transactions=[Transaction(item.transaction, item.version) for item in fresh],
-                    custom_metadata=_notes(fresh),
-                    max_commit_retries=0,
-                ),
-            )
-            table.update_incremental()
-            return fresh
+            if fresh:
+                commit = uuid.uuid4().hex
+                unsure[commit] = fresh
+                _commit(table, fresh, schema, commit)
+                table.update_incremental()
+                del unsure[commit]
+            landed = _commits(table) if unsure else set()
+            return fresh + [item for commit, items in unsure.items() if commit in landed for item in items]
         except CommitFailedError:
-            time.sleep(min(0.05 * 2**attempt, 2.0) * (0.5 + random.random()))
+            continue
         except (DeltaError, OSError) as error:
-            raise _storage_error(table.table_uri, error) from None
+            faults += 1
+            if faults == retries.OPERATION_ATTEMPTS or not _is_transient(table.table_uri, error):
+                raise _storage_error(table.table_uri, error) from None
     raise StorageError(
         f"{table.table_uri}: {COMMIT_ATTEMPTS} commits were refused because others wrote; --resume when fewer do"
     )
@@ -207,10 +224,7 @@ def read_notes(table: DeltaTable, transactions: Iterable[str]) -> dict[str, str]
     wanted, depth = set(transactions), NOTED_COMMITS
     found: dict[str, str] = {}
     while wanted - found.keys():
-        try:
-            history = table.history(depth)
-        except (DeltaError, OSError) as error:
-            raise _storage_error(table.table_uri, error) from None
+        history = _retried(table.table_uri, partial(table.history, depth))
         for commit in history:
             notes = json.loads(commit.get(NOTES, "{}"))
             found |= {name: note for name, note in notes.items() if name in wanted}
@@ -258,7 +272,7 @@ def storage_options(uri: str) -> dict[str, str] | None:
     if not objects.is_remote(uri):
         return None
     session = boto3.Session()
-    options = {"conditional_put": "etag", "AWS_REGION": session.region_name or "us-east-1"}
+    options = {"AWS_REGION": session.region_name or "us-east-1", **_REQUESTS}
     credentials = session.get_credentials()
     if credentials is not None and not isinstance(credentials, RefreshableCredentials):
         keys = credentials.get_frozen_credentials()
@@ -269,6 +283,35 @@ def storage_options(uri: str) -> dict[str, str] | None:
     if endpoint:
         options |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http:")).lower()}
     return options
+
+
+_REQUESTS = {
+    "conditional_put": "etag",
+    "max_retries": str(retries.REQUEST_ATTEMPTS - 1),
+    "backoff_config.init_backoff": f"{int(1000 * retries.FIRST_PAUSE_S)}ms",
+    "backoff_config.max_backoff": f"{int(1000 * retries.LONGEST_PAUSE_S)}ms",
+    "connect_timeout": f"{int(retries.CONNECT_TIMEOUT_S)}s",
+    "timeout": f"{int(retries.READ_TIMEOUT_S)}s",
+}
+"""How delta-rs asks the store, and asks again."""
+
+
+def _commit(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema, commit: str) -> None:
+    table.create_write_transaction(
+        [_add_action(part) for item in appends for part in item.parts],
+        mode="append",
+        schema=schema,
+        commit_properties=CommitProperties(
+            custom_metadata={COMMIT: commit, **_notes(appends)},
+            app_transactions=[Transaction(item.transaction, item.version) for item in appends],
+            max_commit_retries=0,
+        ),
+    )
+
+
+def _commits(table: DeltaTable) -> set[str]:
+    """The marks of the latest commits."""
+    return {str(commit.get(COMMIT)) for commit in table.history(2 * COMMIT_ATTEMPTS)}
 
 
 def _notes(appends: Sequence[Append]) -> dict[str, str]:
@@ -287,7 +330,24 @@ def _add_action(part: Part) -> AddAction:
     )
 
 
+def _retried(uri: str, operation: Callable[[], T]) -> T:
+    """The result of an operation of delta-rs that may be repeated."""
+    try:
+        return retries.retried(operation, lambda error: _is_transient(uri, error))
+    except TableNotFoundError:
+        raise
+    except (DeltaError, OSError) as error:
+        raise _storage_error(uri, error) from None
+
+
+def _is_transient(uri: str, error: Exception) -> bool:
+    if not objects.is_remote(uri) or not isinstance(error, DeltaError | OSError):
+        return False
+    lasting = isinstance(error, TableNotFoundError | DeltaProtocolError | FileNotFoundError)
+    return not lasting and not _PERMANENT.search(str(error))
+
+
 def _storage_error(uri: str, error: Exception) -> StorageError:
     # delta-rs draws its chain of causes as a coloured tree over many lines.
-    found = " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", "", str(error)).split())
+    found = " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", "", redacted(str(error))).split())
     return StorageError(f"{uri}: {found[:500]}; check that it exists and that this process may use it")

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from genre_ray.commands.erase import EraseConfiguration
 from genre_ray.commands.pipeline import JOBS, PipelineConfiguration, _prepare
+from genre_ray.commands.verify import VerifyConfiguration
 from genre_ray.config import load_configuration
 from genre_ray.training.systems import find_system
 
@@ -13,10 +15,14 @@ CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
 
 PIPELINES = {"pipeline", "demo"}
 
+# Jobs that no pipeline has as a step.
+CARE = {"verify": VerifyConfiguration, "erase": EraseConfiguration}
+
 
 def load(path):
     job = path.stem.partition("-")[0]
-    return load_configuration(PipelineConfiguration if job in PIPELINES else JOBS[job][0], ["--config", str(path)])
+    cls = PipelineConfiguration if job in PIPELINES else CARE.get(job) or JOBS[job][0]
+    return load_configuration(cls, ["--config", str(path)])
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -105,6 +105,26 @@ def test_a_finished_run_is_joined_only_on_request_and_only_with_its_settings(tra
     assert (output / "model.json").read_bytes() == before
 
 
+def test_an_output_is_claimed_before_training(trainings, settings, tmp_path, monkeypatch):
+    """Two trainings at once once mixed their files in one bundle, which no reader then took."""
+    output, fit = tmp_path / "bundle", learning.fit
+
+    def break_off(task, storage_uri, execution):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning, "fit", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        run_train(settings, output)
+    with pytest.raises(OutputTakenError, match=r"settings.clip_sd: null there, 9.0 here"):
+        run_train(settings, output, clip_sd=9)
+    with pytest.raises(OutputTakenError, match="pass --resume"):
+        run_train(settings, output)
+    monkeypatch.setattr(learning, "fit", fit)
+    assert run_train(settings, output, resume=True) == 0
+    assert is_bundle(str(output))
+    assert not (output / "_run").exists()
+
+
 def test_dry_run_trains_nothing(trainings, settings, tmp_path):
     assert run_train(settings, tmp_path / "bundle", dry_run=True) == 0
     assert not trainings

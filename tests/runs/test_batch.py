@@ -37,7 +37,7 @@ def test_a_dry_run_writes_nothing_and_says_what_it_measured(job, numbers_of, tmp
     assert job(numbers_of(5, 600), dry_run=True) == 0
     assert list(tmp_path.iterdir()) == []
     assert "2 work items, 2 inputs" in caplog.messages[0]
-    assert "measured here on 260 rows" in caplog.text
+    assert "measured here on 265 rows" in caplog.text
 
 
 def test_a_run_its_resume_and_its_refusals(ray_cluster, job, numbers_of, keep, contents, tmp_path, monkeypatch, caplog):

@@ -1,15 +1,25 @@
-"""Guards that an estimate says no more than was measured, and counts the rows that it can know."""
+"""Guards that an estimate counts the rows that it can know, and is near a real run in what it cannot."""
 
+import io
+import random
 import re
+import tarfile
+import time
 
+import pyarrow as pa
 import pytest
+import zstandard
 
 from genre_ray.catalog.sources import DocumentSource
-from genre_ray.config import Execution
+from genre_ray.config import Execution, JobConfiguration
 from genre_ray.features.table import FeatureRows, FeaturesStep
+from genre_ray.runs import estimate
+from genre_ray.runs.batch import run_batch
 from genre_ray.runs.estimate import describe
 from genre_ray.storage import tables
 from genre_ray.storage.tables import Append
+
+MEASURED = re.compile(rb"\.[0-9]{4,}")
 
 
 def said(source, step, **execution):
@@ -17,10 +27,10 @@ def said(source, step, **execution):
     return list(describe(items, source, step, Execution(**execution)))
 
 
-def test_an_archive_has_no_total_before_it_is_read(sample):
+def test_an_archive_that_was_read_to_its_end_is_counted(sample):
     lines = said(DocumentSource((str(sample / "emotify" / "documents.tar.zst"),), limit=20), FeaturesStep())
-    assert re.search(r"^[\d.]+ ms a row to read and compute, measured here on 20 rows$", lines[-2])
-    assert "no estimate of the whole" in lines[-1]
+    assert re.search(r"^[\d.]+ ms a row to read, compute and encode, measured here on 20 rows$", lines[-4])
+    assert re.search(r"^about [\d.]+ s for about 20 rows on 1 of", lines[-1])
 
 
 @pytest.mark.parametrize(("workers", "used"), [(None, 1), (1, 1), (8, 1)])
@@ -41,7 +51,8 @@ def test_the_rows_of_a_table_are_known_from_its_log(tmp_path, sample):
     tables.append(tables.open_table(uri), [Append("one", parts)], step.schema)
 
     def keep_all(batch):
-        return batch, batch.slice(0, 0)
+        rows = pa.Table.from_batches([batch])
+        return rows, rows.slice(0, 0)
 
     assert f"for {2 * rows.num_rows} rows on 2 of" in said(FeatureRows(uri), keep_all, workers=4)[-1]
     assert "for 8 rows on 2 of" in said(FeatureRows(uri, limit=8), keep_all, workers=4)[-1]
@@ -51,3 +62,69 @@ def test_the_rows_of_a_table_are_known_from_its_log(tmp_path, sample):
 def test_nothing_is_said_to_be_nothing(numbers_of, keep):
     assert said(numbers_of(0), keep())[-1] == "no rows were found to measure"
     assert said(numbers_of(), keep())[-1] == "no rows were found to measure"
+
+
+@pytest.fixture(scope="session")
+def archives(sample, tmp_path_factory):
+    """`archives(count, copies)`: so many archives, each with so many copies of the sample's documents."""
+    documents = sorted((sample / "acousticbrainz").glob("*.json"))
+
+    def make(count, copies):
+        folder = tmp_path_factory.mktemp("archives")
+        plain, generator = io.BytesIO(), random.Random(1)
+        with tarfile.open(fileobj=plain, mode="w") as archive:
+            for copy in range(copies):
+                for path in documents:
+                    # Other measurements in each, so that neither archives nor parts are made of copies.
+                    digits = bytes.maketrans(b"123456789", bytes(generator.sample(b"123456789", 9)))
+                    content = MEASURED.sub(lambda found: found[0].translate(digits), path.read_bytes())  # noqa: B023
+                    info = tarfile.TarInfo(f"{copy}/{path.name}")
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+        packed = zstandard.compress(plain.getvalue(), 3)
+        for number in range(count):
+            (folder / f"{number}.tar.zst").write_bytes(packed)
+        return DocumentSource((str(folder),)), count * copies * len(documents)
+
+    return make
+
+
+def foresee(source, step, execution):
+    items = source.cut(source.list_inputs(), execution.rows_per_shard)
+    return estimate.estimate(items, estimate.measure(items, source, step), execution)
+
+
+def test_rows_and_output_are_near_those_of_a_run(sample, monkeypatch):
+    monkeypatch.setattr(estimate, "SAMPLE_ROWS", 32)
+    source, step = DocumentSource((str(sample / "emotify" / "documents.tar.zst"),)), FeaturesStep()
+    foreseen = foresee(source, step, Execution())
+    assert 144 / 2 < foreseen.rows < 2 * 144
+    (item,) = source.cut(source.list_inputs(), 5000)
+    rows = pa.concat_tables(step(chunk)[0] for _, chunk in source.read(item, 5000, 0))
+    size = tables.encode(rows).size
+    assert size / 2 < foreseen.output_bytes < 2 * size
+    assert rows.nbytes < foreseen.worker_bytes
+
+
+@pytest.mark.long
+def test_an_estimate_is_within_a_factor_of_two_of_a_run(archives, tmp_path):
+    """Ray is started for the run alone, as a job does it."""
+    ray = pytest.importorskip("ray")
+    (source, rows), step = archives(2, 3000), FeaturesStep()
+    output = str(tmp_path / "out")
+    configuration = JobConfiguration.from_mapping({"output": output})
+    foreseen = foresee(source, step, configuration.execution)
+    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        started = time.monotonic()
+        assert run_batch(configuration, job="ingest", table="features", source=source, step=step) == 0
+        seconds = time.monotonic() - started
+        ray.shutdown()
+    parts = [part for name in ("features", "rejected") for part in tables.list_parts(f"{output}/{name}")]
+    assert sum(part.rows for part in parts) == rows
+    size = sum(part.size for part in parts)
+    print(f"foreseen {foreseen}; took {seconds:.1f} s for {rows} rows and {size} bytes")
+    assert rows / 2 < foreseen.rows < 2 * rows
+    assert seconds / 2 < foreseen.seconds < 2 * seconds
+    assert size / 2 < foreseen.output_bytes < 2 * size

@@ -1,0 +1,56 @@
+"""Credentials belong to the environment: none is taken from a configuration, none is shown in a message."""
+
+import re
+from typing import Any
+
+_WORDS = frozenset({"secret", "secrets", "password", "passwd", "passphrase", "token", "credential", "credentials"})
+_PAIRS = re.compile(r"(access|api|private|account|secret|sas)[_-]?keys?(?![a-z])", re.IGNORECASE)
+_VALUES = re.compile(
+    r"(?<![A-Z0-9])(?:AKIA|ASIA)[A-Z0-9]{12,}"  # an AWS access key id
+    r"|(?<=://)[^/\s@:]*:[^/\s@]*(?=@)"  # user:password@ of a URI
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|(?i:(?<=x-amz-signature=)|(?<=x-amz-credential=)|(?<=x-amz-security-token=))[^&\s]+"  # a presigned URL
+)
+_ELEMENTS = re.compile(r"<(AWSAccessKeyId|SignatureProvided|StringToSign|CanonicalRequest)>.*?</\1>", re.DOTALL)
+_MASK = "…"
+
+
+def find_credential(settings: Any, path: str = "") -> str | None:
+    """The key, with the keys around it, that has or names a credential; None when there is none.
+
+    The key is masked where it is a credential itself.
+    """
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            inner = f"{path}.{redacted(str(key))}" if path else redacted(str(key))
+            if is_credential(str(key)) or (names_credential(str(key)) and value is not None):
+                return inner
+            if (found := find_credential(value, inner)) is not None:
+                return found
+    elif isinstance(settings, list | tuple):
+        for position, value in enumerate(settings):
+            if (found := find_credential(value, f"{path}.{position}")) is not None:
+                return found
+    elif isinstance(settings, str) and is_credential(settings):
+        return path
+    return None
+
+
+def is_credential(text: str) -> bool:
+    """Whether `text` holds what looks like one."""
+    return _VALUES.search(text) is not None
+
+
+def redacted(text: str) -> str:
+    """`text` without what looks like a credential.
+
+    >>> redacted("cannot reach http://me:mine@store/bucket")
+    'cannot reach http://…@store/bucket'
+    """
+    return _VALUES.sub(_MASK, _ELEMENTS.sub(_MASK, text))
+
+
+def names_credential(key: str) -> bool:
+    """Whether what a key of this name holds is one."""
+    words = re.split(r"[^a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", key).lower())
+    return not _WORDS.isdisjoint(words) or _PAIRS.search(key) is not None
