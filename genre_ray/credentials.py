@@ -15,24 +15,28 @@ _ELEMENTS = re.compile(r"<(AWSAccessKeyId|SignatureProvided|StringToSign|Canonic
 _MASK = "…"
 
 
-def find_credential(settings: Any, path: str = "") -> str | None:
+def find_credential(settings: Any) -> str | None:
     """The key, with the keys around it, that has or names a credential; None when there is none.
 
     The key is masked where it is a credential itself.
     """
-    if isinstance(settings, dict):
-        for key, value in settings.items():
-            inner = f"{path}.{redacted(str(key))}" if path else redacted(str(key))
-            if is_credential(str(key)) or (names_credential(str(key)) and value is not None):
-                return inner
-            if (found := find_credential(value, inner)) is not None:
-                return found
-    elif isinstance(settings, list | tuple):
-        for position, value in enumerate(settings):
-            if (found := find_credential(value, f"{path}.{position}")) is not None:
-                return found
-    elif isinstance(settings, str) and is_credential(settings):
-        return path
+    return _find(settings, "", set())
+
+
+def _find(settings: Any, path: str, seen: set[int]) -> str | None:
+    if isinstance(settings, str):
+        return path if is_credential(settings) else None
+    if not isinstance(settings, dict | list | tuple) or id(settings) in seen:
+        return None
+    # YAML's aliases let one value stand in any number of places, itself included.
+    seen.add(id(settings))
+    for key, value in settings.items() if isinstance(settings, dict) else enumerate(settings):
+        inner = f"{path}.{redacted(str(key))}" if path else redacted(str(key))
+        named = isinstance(settings, dict) and names_credential(str(key)) and value is not None
+        if named or is_credential(str(key)):
+            return inner
+        if (found := _find(value, inner, seen)) is not None:
+            return found
     return None
 
 

@@ -34,6 +34,6 @@ class StorageError(GenreRayError):
 
 
 class NotFoundError(StorageError):
-    """What a configuration names is not there, which trying again does not change."""
+    """What is named is not there, or closed to this process, which trying again does not change."""
 
     exit_code = 2

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from genre_ray.catalog.compression import DAMAGE, decompressed
 from genre_ray.catalog.names import identify, printable
 from genre_ray.catalog.rejection import Reason, Rejection
-from genre_ray.errors import StorageError
+from genre_ray.errors import NotFoundError, StorageError
 from genre_ray.storage.objects import is_remote, open_stream
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst")
@@ -56,13 +56,17 @@ def is_document(name: str) -> bool:
 
 
 def read_file(uri: str, max_document_bytes: int = MAX_DOCUMENT_BYTES) -> RawDocument:
-    """The document in a file of its own; never more than one byte over the limit is read."""
+    """The document in a file of its own; never more than one byte over the limit is read.
+
+    Raises:
+        StorageError: the store fails just now, which says nothing about the document.
+    """
     name = uri.rpartition("/")[2]
     payload: bytes | Rejection
     try:
         with open_regular(uri) as stream:
             payload = stream.read(max_document_bytes + 1)
-    except (StorageError, OSError) as error:
+    except NotFoundError as error:
         payload = Rejection(Reason.UNREADABLE, f"expected a readable file: {error}", identify(name)[0])
     else:
         if len(payload) > max_document_bytes:
@@ -74,11 +78,11 @@ def open_regular(uri: str) -> BinaryIO:
     """A stream of the file; a pipe or a device would block for ever, or never end.
 
     Raises:
-        OSError: it is one of these.
-        StorageError: it is not there or cannot be read.
+        NotFoundError: it is one of these, not there, or closed to this process.
+        StorageError: it cannot be read just now.
     """
     if not is_remote(uri) and os.path.exists(uri) and not os.path.isfile(uri):
-        raise OSError(f"{uri} is no regular file")
+        raise NotFoundError(f"{uri} is no regular file")
     return open_stream(uri)
 
 

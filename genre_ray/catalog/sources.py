@@ -26,7 +26,7 @@ from genre_ray.catalog.archives import (
     read_file,
 )
 from genre_ray.catalog.rejection import Reason, Rejection
-from genre_ray.errors import ConfigurationError, InputError
+from genre_ray.errors import ConfigurationError, InputError, NotFoundError
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
@@ -111,7 +111,7 @@ class DocumentSource:
         (archive,) = item.files
         try:
             opened = open_regular(archive.uri)
-        except OSError as error:
+        except NotFoundError as error:
             yield about_archive(archive.uri, Rejection(Reason.ARCHIVE_UNREADABLE, f"expected a tar archive: {error}"))
             return
         with opened as stream:

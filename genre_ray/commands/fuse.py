@@ -6,11 +6,11 @@ from pydantic import Field
 from genre_ray.commands.learning import LearningConfiguration, learn
 from genre_ray.errors import InputError
 from genre_ray.features.table import table_columns
-from genre_ray.inference.predictor import build, check_columns
+from genre_ray.inference.predictor import build, check_columns, open_bundle
 from genre_ray.models.essentia import EssentiaNetwork
 from genre_ray.models.preparation import Embeddings, Standardise
 from genre_ray.runs.identity import make_identity
-from genre_ray.storage import bundles, tables
+from genre_ray.storage import tables
 from genre_ray.storage.bundles import Bundle, read_examples
 from genre_ray.training.examples import Examples
 from genre_ray.training.systems import find_system
@@ -25,7 +25,7 @@ class FuseConfiguration(LearningConfiguration):
 def run(configuration: FuseConfiguration) -> int:
     """Carry the job out; return its exit code."""
     columns = table_columns(configuration.features)
-    sources = [bundles.read_bundle(uri) for uri in configuration.bundles]
+    sources = [open_bundle(uri) for uri in configuration.bundles]
     for source in sources:
         check_columns(source, columns, configuration.features)
     embeddings = Embeddings([_source(source) for source in sources])

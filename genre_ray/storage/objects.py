@@ -41,6 +41,9 @@ TEMPORARY = ".writing-"
 WRITER = "genre-ray-writer"
 """The metadata key by which the writer of a conditional put knows its own object again."""
 
+GONE_OR_CLOSED = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""What a local file answers for good. A store's 403 is not among them: keys expire in the middle of a run."""
+
 BROKEN_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 """An answer that began and did not end: boto3 retries what comes before that."""
 
@@ -233,7 +236,7 @@ def _status(error: ClientError) -> int:
 
 
 def _storage_error(uri: str, error: Exception) -> StorageError:
-    missing = isinstance(error, FileNotFoundError) or (isinstance(error, ClientError) and _status(error) == 404)
+    missing = isinstance(error, GONE_OR_CLOSED) or (isinstance(error, ClientError) and _status(error) == 404)
     kind = NotFoundError if missing else StorageError
     return kind(f"{uri}: {redacted(str(error))}; check that it exists and that this process may use it")
 

@@ -156,6 +156,8 @@ def bundles(tmp_path_factory):
         "labels": ["pop"],
         "thresholds": [0.5],
         "calibration": "none",
+        "architecture": {},
+        "preprocessing": {},
         "input": {"schema_hash": schema_hash(columns), "columns": columns},
         "lineage": {"identity": {}},
     }
