@@ -12,15 +12,10 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
-from urllib.parse import urlsplit
 
-import boto3
 import pyarrow as pa
-import pyarrow.fs as pafs
-from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -31,7 +26,7 @@ from botocore.exceptions import (
 
 from genre_ray.credentials import redacted
 from genre_ray.errors import ConfigurationError, NotFoundError, StorageError
-from genre_ray.storage import retries
+from genre_ray.storage import retries, s3
 from genre_ray.storage.streams import Ranges, measured
 
 T = TypeVar("T")
@@ -87,7 +82,7 @@ def read_bytes(uri: str) -> bytes:
     if not is_remote(uri):
         return _local(uri, lambda: Path(uri).read_bytes())
     bucket, key = _bucket_and_key(uri)
-    return cast(bytes, _remote(uri, lambda: s3_client().get_object(Bucket=bucket, Key=key)["Body"].read()))
+    return cast(bytes, _remote(uri, lambda: s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()))
 
 
 def open_stream(uri: str) -> BinaryIO:
@@ -98,7 +93,7 @@ def open_stream(uri: str) -> BinaryIO:
     stream: BinaryIO
     if is_remote(uri):
         path = "/".join(_bucket_and_key(uri))
-        file = _local(uri, lambda: s3_filesystem().open_input_file(path))
+        file = _local(uri, lambda: s3.filesystem().open_input_file(path))
         stream = cast(BinaryIO, io.BufferedReader(Ranges(uri, file), STREAM_BUFFER_BYTES))
     else:
         stream = _local(uri, lambda: open(uri, "rb"))  # noqa: SIM115 - the caller closes it
@@ -110,14 +105,14 @@ def open_seekable(uri: str) -> pa.NativeFile:
     if not is_remote(uri):
         return _local(uri, lambda: pa.OSFile(uri, "rb"))
     path = "/".join(_bucket_and_key(uri))
-    return _local(uri, lambda: s3_filesystem().open_input_file(path))
+    return _local(uri, lambda: s3.filesystem().open_input_file(path))
 
 
 def write_bytes(uri: str, data: bytes) -> None:
     """Write, replacing what was there."""
     if is_remote(uri):
         bucket, key = _bucket_and_key(uri)
-        _remote(uri, lambda: s3_client().put_object(Bucket=bucket, Key=key, Body=data))
+        _remote(uri, lambda: s3.client().put_object(Bucket=bucket, Key=key, Body=data))
     else:
         _local(uri, lambda: _place(uri, data, os.replace))
 
@@ -130,7 +125,7 @@ def put_if_absent(uri: str, data: bytes) -> bool:
     writer = uuid.uuid4().hex
     for _ in retries.attempts(retries.REQUEST_ATTEMPTS):
         try:
-            s3_client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*", Metadata={WRITER: writer})
+            s3.client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*", Metadata={WRITER: writer})
         except ClientError as error:
             if _status(error) == 412:
                 # When the answer to a put that succeeded is lost, its retry finds the object: our own.
@@ -164,7 +159,7 @@ def delete_files(uris: Iterable[str]) -> None:
     for uri in uris:
         if is_remote(uri):
             bucket, key = _bucket_and_key(uri)
-            _remote(uri, lambda bucket=bucket, key=key: s3_client().delete_object(Bucket=bucket, Key=key))  # type: ignore[misc]
+            _remote(uri, lambda bucket=bucket, key=key: s3.client().delete_object(Bucket=bucket, Key=key))  # type: ignore[misc]
         else:
             _local(uri, lambda uri=uri: Path(uri).unlink(missing_ok=True))  # type: ignore[misc]
 
@@ -184,7 +179,7 @@ def delete_folder(uri: str) -> None:
     """Remove everything below a folder or prefix; what is not there needs no removal."""
     if is_remote(uri):
         path = "/".join(_bucket_and_key(uri))
-        _local(uri, lambda: s3_filesystem().delete_dir_contents(path, missing_dir_ok=True))
+        _local(uri, lambda: s3.filesystem().delete_dir_contents(path, missing_dir_ok=True))
     elif os.path.isdir(uri):
         _local(uri, lambda: shutil.rmtree(uri))
 
@@ -193,37 +188,6 @@ def list_files(uri: str) -> list[StoredFile]:
     """Every file below a folder or prefix, sorted by name; a file lists itself. What is not there lists nothing."""
     listed = _list_remote(uri) if is_remote(uri) else _local(uri, lambda: _list_local(uri))
     return sorted(listed, key=lambda file: file.name)
-
-
-@lru_cache(maxsize=1)
-def s3_client() -> Any:
-    """The process's S3 client."""
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": retries.REQUEST_ATTEMPTS},
-        connect_timeout=retries.CONNECT_TIMEOUT_S,
-        read_timeout=retries.READ_TIMEOUT_S,
-    )
-    # A session of its own: making clients from boto3's common one is not thread-safe.
-    return boto3.Session().client("s3", config=config)
-
-
-def s3_endpoint() -> str | None:
-    """The endpoint named by the environment, when it is not AWS's own."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-
-
-@lru_cache(maxsize=1)
-def s3_filesystem() -> pafs.S3FileSystem:
-    """Arrow's view of the same store."""
-    endpoint = urlsplit(s3_endpoint() or "")
-    options: dict[str, Any] = {
-        "retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=retries.REQUEST_ATTEMPTS),
-        "connect_timeout": retries.CONNECT_TIMEOUT_S,
-        "request_timeout": retries.READ_TIMEOUT_S,
-    }
-    if endpoint.netloc:
-        options |= {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme}
-    return pafs.S3FileSystem(**options)
 
 
 def _bucket_and_key(uri: str) -> tuple[str, str]:
@@ -279,7 +243,7 @@ def _writer(uri: str) -> str | None:
 def _head_object(uri: str) -> dict[str, Any] | None:
     bucket, key = _bucket_and_key(uri)
     try:
-        return cast(dict[str, Any], s3_client().head_object(Bucket=bucket, Key=key))
+        return cast(dict[str, Any], s3.client().head_object(Bucket=bucket, Key=key))
     except ClientError as error:
         if _status(error) == 404:
             return None
@@ -346,7 +310,7 @@ def _list_remote(uri: str) -> list[StoredFile]:
                 item["Size"],
                 item["ETag"].strip('"'),
             )
-            for page in s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            for page in s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
             for item in page.get("Contents", [])
             if not item["Key"].endswith("/")
         ]

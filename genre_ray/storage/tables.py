@@ -16,20 +16,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import boto3
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
-from botocore.credentials import RefreshableCredentials
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, Transaction
 
 from genre_ray.credentials import redacted
 from genre_ray.errors import InputError, StorageError
-from genre_ray.storage import objects, retries
+from genre_ray.storage import objects, retries, s3
 
 T = TypeVar("T")
 
@@ -82,7 +80,7 @@ def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> 
                 raise_if_key_not_exists=False,
                 # With retries the second of two creators at once commits its own metadata over the first one's.
                 commit_properties=CommitProperties(custom_metadata={COMMIT: commit}, max_commit_retries=0),
-                storage_options=storage_options(uri),
+                storage_options=_options(uri),
             )
         except (DeltaError, OSError):
             if not is_table(uri):
@@ -99,7 +97,7 @@ def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> 
 
 def is_table(uri: str) -> bool:
     """Whether a Delta table is there."""
-    return _retried(uri, lambda: bool(DeltaTable.is_deltatable(uri, storage_options=storage_options(uri))))
+    return _retried(uri, lambda: bool(DeltaTable.is_deltatable(uri, storage_options=_options(uri))))
 
 
 def open_table(uri: str, version: int | None = None) -> DeltaTable:
@@ -110,7 +108,7 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
         StorageError: it cannot be read, or has no such version.
     """
     try:
-        return _retried(uri, lambda: DeltaTable(uri, version=version, storage_options=storage_options(uri)))
+        return _retried(uri, lambda: DeltaTable(uri, version=version, storage_options=_options(uri)))
     except TableNotFoundError:
         raise InputError(
             f"{uri}: expected a Delta table, found none; name the table itself, e.g. OUTPUT/features of an ingest"
@@ -263,37 +261,8 @@ def vectors(column: pa.Array | pa.ChunkedArray) -> Vectors:
     return values.reshape(len(column), -1)
 
 
-def storage_options(uri: str) -> dict[str, str] | None:
-    """What delta-rs needs to reach the store, from the usual AWS chain.
-
-    Keys that a profile holds are passed on, since delta-rs reads no profiles; keys that expire (roles of a machine or a
-    pod) are not: delta-rs fetches and renews them itself.
-    """
-    if not objects.is_remote(uri):
-        return None
-    session = boto3.Session()
-    options = {"AWS_REGION": session.region_name or "us-east-1", **_REQUESTS}
-    credentials = session.get_credentials()
-    if credentials is not None and not isinstance(credentials, RefreshableCredentials):
-        keys = credentials.get_frozen_credentials()
-        options |= {"AWS_ACCESS_KEY_ID": keys.access_key or "", "AWS_SECRET_ACCESS_KEY": keys.secret_key or ""}
-        if keys.token:
-            options["AWS_SESSION_TOKEN"] = keys.token
-    endpoint = objects.s3_endpoint()
-    if endpoint:
-        options |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http:")).lower()}
-    return options
-
-
-_REQUESTS = {
-    "conditional_put": "etag",
-    "max_retries": str(retries.REQUEST_ATTEMPTS - 1),
-    "backoff_config.init_backoff": f"{int(1000 * retries.FIRST_PAUSE_S)}ms",
-    "backoff_config.max_backoff": f"{int(1000 * retries.LONGEST_PAUSE_S)}ms",
-    "connect_timeout": f"{int(retries.CONNECT_TIMEOUT_S)}s",
-    "timeout": f"{int(retries.READ_TIMEOUT_S)}s",
-}
-"""How delta-rs asks the store, and asks again."""
+def _options(uri: str) -> dict[str, str] | None:
+    return s3.delta_options() if objects.is_remote(uri) else None
 
 
 def _commit(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema, commit: str) -> None:

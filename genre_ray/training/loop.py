@@ -20,7 +20,7 @@ from torch import Tensor
 
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
-from genre_ray.storage import objects
+from genre_ray.storage import objects, s3
 from genre_ray.training import checkpoints
 from genre_ray.training.learner import Learner, Task
 
@@ -91,7 +91,7 @@ def _trainer(loop_config: dict[str, Any], storage_uri: str, execution: Execution
         run_config=RunConfig(
             name="train",
             storage_path=storage_uri.removeprefix("s3://"),
-            storage_filesystem=objects.s3_filesystem() if objects.is_remote(storage_uri) else None,
+            storage_filesystem=s3.filesystem() if objects.is_remote(storage_uri) else None,
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=0),
         ),

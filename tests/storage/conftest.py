@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from genre_ray.storage import objects, retries, tables
+from genre_ray.storage import retries, tables
+from genre_ray.storage.s3 import client, filesystem
 
 FAULT = ("kind", "method", "path")
 
@@ -47,7 +48,7 @@ def proxy(s3_server):
 
 
 def forget_clients():
-    for cached in (objects.s3_client, objects.s3_filesystem):
+    for cached in (client, filesystem):
         cached.cache_clear()
 
 

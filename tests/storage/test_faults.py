@@ -7,6 +7,7 @@ import pytest
 
 from genre_ray.errors import ConfigurationError, StorageError
 from genre_ray.storage import objects, retries, tables
+from genre_ray.storage.s3 import client
 from genre_ray.storage.tables import Append
 
 SCHEMA = pa.schema([("row", pa.string())])
@@ -53,7 +54,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(faulty, s3, read):
 )
 def test_trying_again_has_an_end(faulty, s3, operation, monkeypatch):
     monkeypatch.setattr(retries, "REQUEST_ATTEMPTS", 2)
-    objects.s3_client.cache_clear()
+    client.cache_clear()
     proxy = faulty(("slow_down", "GET"), ("slow_down", "PUT"), ("slow_down", "HEAD"), times=10**6)
     with pytest.raises(StorageError, match=r"SlowDown|503|reduce your request rate") as refused:
         operation(f"{s3}/key")

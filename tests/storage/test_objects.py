@@ -9,6 +9,7 @@ import pytest
 
 from genre_ray.errors import StorageError
 from genre_ray.storage import objects
+from genre_ray.storage.s3 import client, filesystem
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -87,7 +88,7 @@ def test_of_racing_writers_exactly_one_wins(root):
         start.wait()
         return objects.put_if_absent(uri, str(number).encode())
 
-    objects.s3_client.cache_clear()  # the first use of the client is part of the race
+    client.cache_clear()  # the first use of the client is part of the race
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         won = list(pool.map(put, range(8)))
 
@@ -158,10 +159,10 @@ def test_join(parts, joined):
 def stranger(s3, monkeypatch):
     """The store's own address, in a process with a wrong key."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-nobody-may-see")
-    for cached in (objects.s3_client, objects.s3_filesystem):
+    for cached in (client, filesystem):
         cached.cache_clear()
     yield s3
-    for cached in (objects.s3_client, objects.s3_filesystem):
+    for cached in (client, filesystem):
         cached.cache_clear()
 
 
