@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from genre_ray.storage import retries, tables
-from genre_ray.storage.s3 import client, filesystem
+from genre_ray.storage import retries
+from genre_ray.storage.s3 import _REQUESTS, client, filesystem
 
 FAULT = ("kind", "method", "path")
 
@@ -60,8 +60,8 @@ def faulty(proxy, s3, monkeypatch):
     monkeypatch.setattr(retries, "FIRST_PAUSE_S", 0.001)
     monkeypatch.setattr(retries, "LONGEST_PAUSE_S", 0.01)
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
-    monkeypatch.setitem(tables._REQUESTS, "backoff_config.init_backoff", "1ms")
-    monkeypatch.setitem(tables._REQUESTS, "backoff_config.max_backoff", "10ms")
+    monkeypatch.setitem(_REQUESTS, "backoff_config.init_backoff", "1ms")
+    monkeypatch.setitem(_REQUESTS, "backoff_config.max_backoff", "10ms")
     forget_clients()
 
     def fail(*faults, **common):

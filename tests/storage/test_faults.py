@@ -7,7 +7,7 @@ import pytest
 
 from genre_ray.errors import ConfigurationError, StorageError
 from genre_ray.storage import objects, retries, tables
-from genre_ray.storage.s3 import client
+from genre_ray.storage.s3 import _REQUESTS, client
 from genre_ray.storage.tables import Append
 
 SCHEMA = pa.schema([("row", pa.string())])
@@ -114,7 +114,7 @@ def test_a_commit_is_taken_once_whatever_became_of_its_answer(faulty, s3, kind):
 
 @pytest.mark.parametrize("kind", ["slow_down", "reset"])
 def test_commits_to_a_store_that_is_down_have_an_end(faulty, s3, kind, monkeypatch):
-    monkeypatch.setitem(tables._REQUESTS, "max_retries", "1")
+    monkeypatch.setitem(_REQUESTS, "max_retries", "1")
     uri = f"{s3}/table"
     tables.create_table(uri, SCHEMA, {})
     table = tables.open_table(uri)
