@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
 from genre_ray.runs.isolation import Limits
 from genre_ray.runs.ledger import Ledger, ShardSummary
-from genre_ray.runs.plan import Remainder, WorkItem
+from genre_ray.runs.plan import Remainder
 from genre_ray.runs.worker import ShardWorker, Source, Step, read_outcome, tell_error
 from genre_ray.storage import objects
 
@@ -65,7 +66,7 @@ def make_durable(ledger: Ledger, remaining: Sequence[Remainder], summaries: Iter
             reported_at = now
     durable += ledger.commit(pending)
     # A repeated task that fails before where it was repeated from ends without a word.
-    short = [left.item.name for left in remaining if ledger.shards_done(left.item) is not None]
+    short = [left.item for left in remaining if ledger.shards_done(left.item) is not None]
     if short:
         raise GenreRayError(
             f"{ledger.output}: expected all shards of {len(remaining)} work items, found {len(short)} items not "
@@ -108,7 +109,7 @@ class ResumingWorker:
         self.restarted = (was_restarted or _was_restarted)()
 
     def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[str]]]:
-        """Yield a row `outcome` for every shard of the work items in the column `item`; see `read_summaries`."""
+        """Yield a row `outcome` for every shard of the tasks, as `make_tasks` gives them; see `read_summaries`."""
         for task in batch.to_pylist():
             try:
                 shards_in, complete = self._shards_in(task) if self.restarted else (0, False)
@@ -122,15 +123,12 @@ class ResumingWorker:
                 yield from self.worker(pa.Table.from_pylist([{**task, "first_shard": first_shard}]))
 
     def _shards_in(self, task: dict[str, Any]) -> tuple[int, bool]:
-        return Ledger(*self.ledger).progress(WorkItem.from_json(task["item"]))
+        return Ledger(*self.ledger).progress(task["item"])
 
 
 def make_tasks(remaining: Sequence[Remainder]) -> list[dict[str, Any]]:
     """What remains as rows for `ResumingWorker`."""
-    return [
-        {"item": left.item.to_json(), "rows_per_shard": left.rows_per_shard, "first_shard": left.first_shard}
-        for left in remaining
-    ]
+    return [asdict(left) for left in remaining]
 
 
 def read_summaries(outcomes: Iterable[str]) -> Iterator[ShardSummary]:
