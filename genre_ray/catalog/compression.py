@@ -4,13 +4,14 @@ All of them read on across concatenated streams (frames), and raise EOFError whe
 larger than `CHUNK_BYTES`, whatever it was compressed from.
 """
 
-import bz2
 import gzip
+import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
+
+from genre_ray.catalog.bzip2 import Readable, bzip2_blocks
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -23,13 +24,6 @@ _READ_BYTES = 2**17
 
 DAMAGE = (EOFError, OSError, zlib.error, zstd.ZstdError)
 """What a damaged compressed stream raises; EOFError where it ends early."""
-
-
-class Readable(Protocol):
-    """The one thing that is asked of a stream."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes; none at the end."""
 
 
 def decompressed(stream: Readable, name: str) -> Iterator[bytes]:
@@ -45,10 +39,20 @@ def decompressed(stream: Readable, name: str) -> Iterator[bytes]:
     if lowered.endswith((".gz", ".tgz")):
         return _chunks(gzip.GzipFile(fileobj=stream, mode="rb").read1)  # type: ignore[call-overload]
     if lowered.endswith(".bz2"):
-        return _chunks(bz2.BZ2File(stream).read1)  # type: ignore[call-overload]
+        return _cut(bzip2_blocks(stream, threads()))
     if lowered.endswith(".zst"):
         return _zstandard_chunks(stream)
     return _chunks(stream.read)
+
+
+def threads() -> int:
+    """As many as this worker has CPUs: Ray says so in OMP_NUM_THREADS, as others do. Without it there is one."""
+    stated = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(stated)) if stated.isdecimal() else 1
+
+
+def _cut(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    return (block[at : at + CHUNK_BYTES] for block in blocks for at in range(0, len(block), CHUNK_BYTES))
 
 
 def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
