@@ -121,11 +121,11 @@ def worker_count(items: Sequence[WorkItem], execution: Execution) -> int:
 
 
 def measure(items: Sequence[WorkItem], source: Source, step: Step) -> Sample:
-    """Try the first rows of a few items, after a chunk of them that only warms up: a step loads its model then."""
+    """Try the first rows of a few items, after a chunk that only warms up model and codec."""
     sample = Sample()
     started = time.monotonic()
     for chunk in islice((chunk for item in items for _, chunk in source.read(item, SAMPLE_ROWS, 0)), 1):
-        step(chunk)
+        tables.encode(step(chunk)[0])
     sample.warm_up_s = time.monotonic() - started
     tried = _spread(items)
     for item in tried:
