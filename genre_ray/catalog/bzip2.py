@@ -142,8 +142,9 @@ def _stream_blocks(window: _Window) -> Iterator[bytes]:
                 raise OSError("expected the compressed stream to have the checksum that its end states")
             end = _MARK_BITS + _CHECKSUM_BITS
             return segment.to_bytes(skip=end + -(segment.offset + end) % 8)
-        content = segment.content()
-        joins = 0
+        if segment.mark == _END and not window:
+            break
+        content, joins = segment.content(), 0
         while content is None and window and joins < _JOINS:
             # The mark may be none, but a part of the block.
             segment, joins = segment.joined(window.take()), joins + 1

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
 
@@ -27,6 +28,7 @@ from genre_ray.catalog.archives import (
 )
 from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.errors import ConfigurationError, InputError, NotFoundError
+from genre_ray.runs.ahead import map_ahead
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import objects
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 CHUNK_DOCUMENTS, CHUNK_BYTES = 64, 2**24
 """A chunk ends with the document that reaches one of them: a few are held at once, read ahead."""
 FILES_PER_ITEM = 256
+READS_IN_FLIGHT = 16
+"""Files that a worker reads at once: a store answers each in some hundredths of a second, however small it is."""
 
 Raw = list[RawDocument]
 
@@ -117,8 +121,9 @@ class DocumentSource:
 
     def _documents(self, item: WorkItem, first: int) -> Iterator[RawDocument | None]:
         if item.kind != "archive":
-            for position, file in enumerate(item.files):
-                yield read_file(file.uri, self.max_document_bytes) if position >= first else None
+            yield from (None for _ in item.files[:first])
+            read = partial(read_file, max_document_bytes=self.max_document_bytes)
+            yield from map_ahead(read, (file.uri for file in item.files[first:]), READS_IN_FLIGHT)
             return
         (archive,) = item.files
         try:

@@ -6,12 +6,14 @@ asked for, and no more than `depth` values wait; the thread has ended when the b
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+S, T = TypeVar("S"), TypeVar("T")
 
 DEPTH = 4
 """Values that may wait: one would do, were all of them as long to read as to compute."""
@@ -28,6 +30,22 @@ def read_ahead(values: Iterator[T], depth: int = DEPTH) -> Iterator[Iterator[T]]
         yield ahead.values()
     finally:
         ahead.end()
+
+
+def map_ahead(function: Callable[[S], T], values: Iterable[S], threads: int) -> Iterator[T]:
+    """The results of `function` in the order of `values`, so many calls at a time; no more than twice as many wait."""
+    held: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads, "map-ahead") as pool:
+        try:
+            for value in values:
+                held.append(pool.submit(copy_context().run, function, value))
+                if len(held) == 2 * threads:
+                    yield held.popleft().result()
+            while held:
+                yield held.popleft().result()
+        finally:
+            for future in held:
+                future.cancel()
 
 
 class _Ahead(Generic[T]):

@@ -16,7 +16,7 @@ PRAGMA journal_mode = OFF;
 CREATE TABLE listed (uri BLOB PRIMARY KEY, name BLOB, size INTEGER, version TEXT) WITHOUT ROWID;
 CREATE TABLE planned (uri BLOB PRIMARY KEY, size INTEGER, version TEXT, is_part INTEGER) WITHOUT ROWID;
 """
-_PAGE = f"SELECT * FROM listed WHERE uri > ? AND {{}} ORDER BY uri LIMIT {PAGE}"
+_PAGE = "SELECT * FROM listed WHERE uri > ? AND {} ORDER BY uri LIMIT ?"
 _NEW = "uri NOT IN (SELECT uri FROM planned)"
 _CHANGED = """
 FROM listed JOIN planned USING (uri)
@@ -93,7 +93,7 @@ class Inventory:
 
     def _pages(self, condition: str) -> Iterator[StoredFile]:
         last = b""
-        while page := self._database.execute(_PAGE.format(condition), (last,)).fetchall():
+        while page := self._database.execute(_PAGE.format(condition), (last, PAGE)).fetchall():
             for last, name, size, version in page:
                 yield StoredFile(_text(last), _text(name), size, version)
 

@@ -59,7 +59,10 @@ def test_marks_are_found_wherever_a_read_ends(monkeypatch, read_bytes):
 @settings(max_examples=150)
 @given(st.data(), st.sampled_from(["one", "several", "with empty ones"]))
 def test_damage_is_found_where_python_finds_it(data, name):
-    """Or before: of a block whose checksum is wrong Python gives a part."""
+    """Or before: of a block whose checksum is wrong Python gives a part.
+
+    And where Python finds none, if it takes a later stream for what may follow the last and loses it without a word.
+    """
     payload = bytearray(STREAMS[name])
     kind = data.draw(st.sampled_from(["flip", "cut off", "cut out", "append"]))
     place = data.draw(st.integers(0, len(payload) - 1))
@@ -71,9 +74,11 @@ def test_damage_is_found_where_python_finds_it(data, name):
         del payload[place : place + data.draw(st.integers(1, 3000)) if kind == "cut out" else len(payload)]
     content, error = outcome(bzip2_blocks(io.BytesIO(payload), 1))
     reference, reference_error = expected(payload)
-    assert (error is None) == (reference_error is None)
+    whole = expected(STREAMS[name])[0]
+    assert (error is None) == (reference_error is None) or (error is OSError and len(reference) < len(whole))
     assert reference.startswith(content) or content.startswith(reference)
-    assert len(reference) - len(content) <= 100_000
+    # A block at most: one of repetitions holds more than the 100 kB that it is made of.
+    assert len(reference) - len(content) <= 400_000
     if error is None:
         assert content == reference
     if kind == "cut off":
@@ -96,7 +101,9 @@ def test_a_mark_inside_of_a_block_is_none(monkeypatch, mark, count):
     assert outcome(bzip2_blocks(io.BytesIO(ONE), 2)) == (CONTENT, None)
 
 
-@pytest.mark.parametrize("payload", [b"", b"x", b"B", b"BZh", b"BZhx", b"BZh9", b"BZh9" + b"text" * 9, b"BZh9" + b"1AY&S"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"x", b"B", b"BZh", b"BZhx", b"BZh9", b"BZh9" + b"text" * 9, b"BZh9" + b"1AY&S"]
+)
 def test_beginnings(payload):
     assert outcome(bzip2_blocks(io.BytesIO(payload), 2)) == expected(payload)
 

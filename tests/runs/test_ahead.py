@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genre_ray.errors import StorageError
-from genre_ray.runs.ahead import read_ahead
+from genre_ray.runs.ahead import map_ahead, read_ahead
 from genre_ray.storage import streams
 
 
@@ -92,3 +92,38 @@ def test_what_is_read_ahead_is_counted(tmp_path):
     with streams.metered() as meter, read_ahead(lines()) as values:
         assert list(values) == list(b"12345")
     assert meter.bytes_read == 5
+
+
+@given(
+    count=st.integers(0, 60),
+    threads=st.integers(1, 6),
+    taken=st.integers(1, 61),
+    fails=st.sampled_from([None, 3, 50]),
+)
+def test_calls_at_a_time_give_the_same_results_in_order(count, threads, taken, fails):
+    begun, given = [], iter(range(count))
+
+    def square(number):
+        begun.append(number)
+        time.sleep(0.0001 * (number % 3))
+        if number == fails:
+            raise StorageError("gone")
+        return number * number
+
+    found, results = [], map_ahead(square, given, threads)
+    try:
+        for result in results:
+            found.append(result)
+            assert len(begun) <= len(found) + 2 * threads
+            if len(found) == taken:
+                break
+    except StorageError:
+        assert len(found) == fails < taken
+    results.close()
+    assert found == [number * number for number in range(count)][: min(taken, count if fails is None else fails)]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("map-ahead")]
+
+
+def test_calls_are_made_at_a_time():
+    together = threading.Barrier(4, timeout=60)
+    assert len(list(map_ahead(lambda _: together.wait(), range(8), 4))) == 8
