@@ -4,6 +4,8 @@ The scanner does not know a document's version before the end: the fields of bot
 the version chooses among them afterwards.
 """
 
+import inspect
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genre_ray.catalog.documents import DocumentVersion
-from genre_ray.features import scan
+from genre_ray.features import scan, scan_lanes, scan_numbers
 from genre_ray.features.columns import (
     ABSENT_PEAK,
     CATEGORIES,
@@ -26,6 +28,10 @@ from genre_ray.features.flatten import LEVELS, SHARPS
 COMMON, OLDER, NEWER = range(3)
 """Whose a field is: of both versions, of "music 1.0", of "music 2.0"."""
 
+# Numba keeps compiled code on disk by the content of one file and the types of what is passed in. Two more files are
+# compiled into it; their content becomes part of a type here, the name of a field without use.
+_COMPILED_IN = zlib.crc32("".join(map(inspect.getsource, (scan_lanes, scan_numbers))).encode())
+
 _FIELD = np.dtype(
     [
         ("key", np.uint64, scan.KEY_WORDS),
@@ -33,7 +39,9 @@ _FIELD = np.dtype(
         *((name, np.int64) for name in ("words", "key_bytes", "kind", "group", "parent", "first", "end")),
         *((name, np.int64) for name in ("slot", "length")),
         ("is_object", np.bool_),
-    ]
+        (f"code_{_COMPILED_IN:08x}", np.bool_),
+    ],
+    align=True,
 )
 
 
