@@ -218,13 +218,15 @@ def _scan(text: Bytes, fields: Fields, follows: Places, values: Values) -> tuple
         Counts by group, and the first place of the metadata's object and the one after it; both UNSURE where the
         scanner is.
     """
-    begin, slots = np.int64(text.ctypes.data) + MARGIN, np.int64(values.ctypes.data)
+    begin: Any = np.int64(text.ctypes.data) + MARGIN
+    slots: Any = np.int64(values.ctypes.data)
     end_of_text = begin + len(text) - 2 * MARGIN
     seen = np.zeros(len(fields), np.bool_)
     counts = np.zeros(3, np.int64)
     unsure = (counts, UNSURE, UNSURE)
     start = end = UNSURE
-    parent, before = np.int64(ROOT), len(fields)
+    parent: Any = np.int64(ROOT)
+    before = len(fields)
     at = after_space(begin)
     if byte_at(at) != _OBJECT:
         return unsure

@@ -88,7 +88,7 @@ def _exponent(at: int, end: int) -> int:
 
 
 @inlined
-def read_number(at: int) -> tuple[float, int]:
+def read_number(at: Any) -> tuple[float, int]:
     """(the number at `at`, the place after it), which is UNSURE unless its float32 is certain.
 
     Where digits and exponent fit, one division or multiplication of exact doubles is the nearest double
@@ -111,7 +111,7 @@ def read_number(at: int) -> tuple[float, int]:
         mantissa = _eight_digits(word_at(at - 8) >> np.uint64(64 - 8 * digits) << np.uint64(64 - 8 * digits))
     else:
         mantissa = _appended(np.int64(0), at, digits)
-    scale = 0
+    scale: Any = 0
     if byte_at(at) == DOT:
         are_digits >>= np.uint64(digits + 1)
         digits = run(are_digits)

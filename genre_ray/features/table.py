@@ -40,9 +40,8 @@ class FeaturesStep:
         accepted: list[tuple[RawDocument, Provenance]] = []
         rejected: list[tuple[str, Rejection]] = []
         for raw in rows:
-            outcome = raw.payload
-            if not isinstance(outcome, Rejection):
-                outcome = read_vector(raw.name, outcome, vectors[len(accepted)])
+            row = vectors[len(accepted)]
+            outcome = raw.payload if isinstance(raw.payload, Rejection) else read_vector(raw.name, raw.payload, row)
             if isinstance(outcome, Rejection):
                 rejected.append((raw.uri, outcome))
             else:
