@@ -11,7 +11,7 @@ they let 3 % go through as sound, one with other content.
 
 import bz2
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -132,7 +132,7 @@ def _is_header(found: bytes, window: _Window) -> bool:
     return False
 
 
-def _stream_blocks(window: _Window) -> Iterator[bytes]:
+def _stream_blocks(window: _Window) -> Generator[bytes, None, bytes]:
     """The blocks of one stream; returns what is between its end and the next mark."""
     combined = 0
     while window:

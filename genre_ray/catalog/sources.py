@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
-
-import ray.data
+from typing import TYPE_CHECKING
 
 from genre_ray.catalog.archives import (
     MAX_DOCUMENT_BYTES,
@@ -33,6 +32,9 @@ from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
+
+if TYPE_CHECKING:
+    import ray.data
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +162,9 @@ def read_documents(*inputs: str) -> "ray.data.Dataset":
 
     For people who chain steps of their own; the jobs read through `DocumentSource`.
     """
+    # Here, not above: jobs have no use for it, and it takes seconds to import.
+    import ray.data
+
     source = DocumentSource(inputs)
     with Inventory(source.list_inputs()) as files:
         items = [{"item": item.to_json()} for item in source.cut(files, rows_per_shard=FILES_PER_ITEM)]

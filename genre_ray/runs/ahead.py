@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
-S, T = TypeVar("S"), TypeVar("T")
+S = TypeVar("S")
+T = TypeVar("T")
 
 DEPTH = 4
 """Values that may wait: one would do, were all of them as long to read as to compute."""

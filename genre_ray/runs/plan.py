@@ -15,7 +15,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -39,7 +39,7 @@ class WorkItem:
 
     def to_json(self) -> str:
         """The item as a line of a plan."""
-        return json.dumps(asdict(self))
+        return json.dumps({**vars(self), "files": [vars(file) for file in self.files]})
 
     @classmethod
     def from_json(cls, line: str) -> "WorkItem":
@@ -92,21 +92,29 @@ class Plan:
 
     def items(self) -> Iterator[WorkItem]:
         """Every work item."""
-        return (item for _, item in self._items())
+        return (item for _, chunk in self._read() for item in chunk.items)
 
     def remainders(self, shards_done: Callable[[str], int | None]) -> Iterator[Remainder]:
         """What is left of every item, given by its name how many shards are done, or None for all."""
         folder = os.getcwd()
-        for chunk, item in self._items():
-            if (done := shards_done(item.name)) is not None:
-                yield Remainder(item.name, chunk, self.rows_per_shard, done, folder)
+        for uri, chunk in self._read():
+            for item in chunk.items:
+                if (done := shards_done(item.name)) is not None:
+                    yield Remainder(item.name, uri, self.rows_per_shard, done, folder)
 
     def left_out(self) -> Iterator[str]:
         """Inputs that a limit left out: they are known, and no later generation takes them up."""
-        return (uri for chunk in self.chunks for uri in _read_chunk(chunk).left_out)
+        return (uri for _, chunk in self._read() for uri in chunk.left_out)
 
-    def _items(self) -> Iterator[tuple[str, WorkItem]]:
-        return ((chunk, item) for chunk in self.chunks for item in _read_chunk(chunk).items)
+    def add_to(self, inventory: Inventory) -> None:
+        """Let the inventory know what is planned."""
+        for _, chunk in self._read():
+            for item in chunk.items:
+                inventory.add_planned(item.files, parts=item.kind == "table")
+            inventory.add_left_out(chunk.left_out)
+
+    def _read(self) -> Iterator[tuple[str, "_Chunk"]]:
+        return ((uri, _read_chunk(uri)) for uri in self.chunks)
 
 
 Cut = Callable[[Iterable[StoredFile], int], Iterable[WorkItem]]
@@ -130,9 +138,7 @@ def settle_plans(output: str, inventory: Inventory, cut: Cut, rows_per_shard: in
         plans = read_plans(output)
         inventory.forget_plans()
         for plan in plans:
-            for item in plan.items():
-                inventory.add_planned(item.files, parts=item.kind == "table")
-            inventory.add_left_out(plan.left_out())
+            plan.add_to(inventory)
         inventory.refuse_changes()
         if plans and next(inventory.new(), None) is None:
             return plans
@@ -185,7 +191,7 @@ def _plan_uri(output: str, generation: int) -> str:
 
 
 def _encode(lines: Iterable[str]) -> bytes:
-    return gzip.compress("\n".join(lines).encode(), mtime=0)
+    return gzip.compress("\n".join(lines).encode(), compresslevel=6, mtime=0)
 
 
 def _item(values: dict[str, Any]) -> WorkItem:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -265,6 +266,38 @@ def test_only_the_shard_over_which_a_worker_died_goes_through_a_child(numbers_of
     assert here == {f"f000/{row}" for row in (0, 1, 2, 3, 4, 10, 11)}
     assert sorted(read(tmp_path / "data", "row")) == sorted(f"f000/{row}" for row in range(12) if row != 6)
     assert (read(tmp_path / "rejected", "reason"), read(tmp_path / "rejected", "shard")) == (["crashed"], ["n000/1"])
+
+
+def test_rows_are_read_ahead_but_not_where_a_worker_died(numbers_of, tmp_path):
+    """What kills in reading must find the shards before it done."""
+    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({}), 12, rows_per_shard=5)
+    readers = []
+
+    class Told(type(worker.source)):
+        def read(self, *arguments):
+            for chunk in super().read(*arguments):
+                readers.append(threading.current_thread().name)
+                yield chunk
+
+    worker.source = Told(worker.source.files)
+    assert len(list(worker.shards(*shard))) == 3
+    died(worker, shard[0], 0)
+    assert len(list(worker.shards(*shard))) == 3
+    assert readers == ["read-ahead"] * 3 + [threading.current_thread().name] * 3
+
+
+def test_the_mark_of_an_attempt_is_there_before_anything_is_read(numbers_of, tmp_path):
+    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({}), 7)
+    found = []
+
+    class Looking(type(worker.source)):
+        def read(self, *arguments):
+            found.extend(path.read_text() for path in Path(worker.attempts.uri).glob("*"))
+            yield from super().read(*arguments)
+
+    worker.source = Looking(worker.source.files)
+    list(worker.shards(*shard))
+    assert found == ['{"deaths": 1}']
 
 
 def test_an_error_leaves_no_mark_of_a_death(numbers_of, tmp_path):
