@@ -1,5 +1,6 @@
 """Many inputs: what a driver holds of a million keys, and how fast keys are listed and small files read on S3."""
 
+import hashlib
 import io
 import json
 import os
@@ -117,9 +118,10 @@ def stub_listing(keys: int) -> None:
         start = int(request.url.partition("continuation-token=")[2].partition("&")[0] or 0)
         stop = min(start + PAGE_KEYS, keys)
         items = "".join(
-            f"<Contents><Key>catalog/{n // 1000:06d}/{n:032x}-0.json</Key><Size>{80_000 + n % 1000}</Size>"
-            f"<ETag>&quot;{n:032x}&quot;</ETag></Contents>"
+            f"<Contents><Key>catalog/{n // 1000:06d}/{number}-0.json</Key><Size>{80_000 + n % 1000}</Size>"
+            f"<ETag>&quot;{number}&quot;</ETag></Contents>"
             for n in range(start, stop)
+            if (number := hashlib.md5(b"%d" % n, usedforsecurity=False).hexdigest())
         )
         more = f"<NextContinuationToken>{stop}</NextContinuationToken>" if stop < keys else ""
         truncated = "true" if more else "false"
