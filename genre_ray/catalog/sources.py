@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
-
-import ray.data
+from typing import TYPE_CHECKING
 
 from genre_ray.catalog.archives import (
     MAX_DOCUMENT_BYTES,
@@ -30,6 +29,9 @@ from genre_ray.errors import ConfigurationError, InputError, NotFoundError
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -138,11 +140,13 @@ def refuse_output_among(inputs: Sequence[str], output: str) -> None:
             )
 
 
-def read_documents(*inputs: str) -> "ray.data.Dataset":
+def read_documents(*inputs: str) -> "Dataset":
     """The documents below `inputs` as they are stored: `name`, `uri`, `payload` (null where there is none), `reason`.
 
     For people who chain steps of their own; the jobs read through `DocumentSource`.
     """
+    import ray.data
+
     source = DocumentSource(inputs)
     items = source.cut(source.list_inputs(), rows_per_shard=FILES_PER_ITEM)
 

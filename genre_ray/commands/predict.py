@@ -12,7 +12,7 @@ from genre_ray.errors import ConfigurationError
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.table import FeatureRows, table_columns
 from genre_ray.inference.batch import PredictDocuments, PredictRows
-from genre_ray.inference.predictor import check_columns, open_bundle
+from genre_ray.inference.bundles import check_columns, open_bundle
 from genre_ray.inference.recordings import recording_labels
 from genre_ray.runs.batch import run_batch
 from genre_ray.storage import objects

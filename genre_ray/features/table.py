@@ -3,11 +3,10 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 
 from genre_ray.catalog.archives import RawDocument
 from genre_ray.catalog.documents import Document, parse_document
@@ -19,6 +18,9 @@ from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import objects, tables
 from genre_ray.storage.objects import StoredFile
 from genre_ray.storage.schemas import features_schema
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -131,8 +133,10 @@ def table_columns(uri: str) -> tuple[str, ...]:
     return tuple(json.loads(columns))
 
 
-def read_features(uri: str) -> "ray.data.Dataset":
+def read_features(uri: str) -> "Dataset":
     """The features table as a dataset of Arrow blocks, for people who chain steps of their own."""
+    import ray.data
+
     source = FeatureRows(uri)
     items = [{"item": item.to_json()} for item in source.cut(source.list_inputs(), tables.ROW_GROUP_ROWS)]
 

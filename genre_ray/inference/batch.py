@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +12,12 @@ from genre_ray.catalog.archives import RawDocument
 from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.decisions.thresholds import decide
 from genre_ray.features.table import FeaturesStep, rejections
-from genre_ray.inference.predictor import Predictor
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_bundle
 from genre_ray.storage.schemas import predictions_schema
+
+if TYPE_CHECKING:
+    from genre_ray.inference.predictor import Predictor
 
 
 class PredictRows:
@@ -41,8 +43,10 @@ class PredictRows:
         return {name: value for name, value in self.__dict__.items() if name != "predictor"}
 
     @cached_property
-    def predictor(self) -> Predictor:
-        """The model, loaded when it is first needed."""
+    def predictor(self) -> "Predictor":
+        """The model, loaded when it is first needed: where a step is only made and sent, torch is not imported."""
+        from genre_ray.inference.predictor import Predictor
+
         return Predictor(read_bundle(self.bundle_uri))
 
     def __call__(self, rows: pa.RecordBatch | pa.Table) -> tuple[pa.Table, pa.Table]:

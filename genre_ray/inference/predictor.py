@@ -3,7 +3,6 @@
 The preparation (scaling, embeddings) is part of the model: whoever has a bundle cannot prepare its input otherwise.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,25 +10,11 @@ import torch
 from torch import nn
 
 from genre_ray.errors import InputError
-from genre_ray.features.columns import schema_hash
 from genre_ray.models.preparation import Preparation, build_preparation
-from genre_ray.storage.bundles import Bundle, Tensors, read_bundle
+from genre_ray.storage.bundles import Bundle, Tensors
 from genre_ray.training.systems import find_system
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
-
-
-DESCRIPTION: dict[str, type] = {
-    "system": str,
-    "taxonomy": str,
-    "labels": list,
-    "thresholds": list,
-    "calibration": str,
-    "architecture": dict,
-    "preprocessing": dict,
-    "input": dict,
-}
-"""What a model's description must have, each of its kind."""
 
 
 class Predictor:
@@ -83,49 +68,3 @@ def to_tensors(preparation: nn.Module, network: dict[str, torch.Tensor]) -> Tens
     named = {f"preparation.{name}": tensor for name, tensor in preparation.state_dict().items()}
     named |= {f"network.{name}": tensor for name, tensor in network.items()}
     return {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in named.items()}
-
-
-def open_bundle(uri: str) -> Bundle:
-    """A complete bundle that describes all of its model.
-
-    Raises:
-        InputError: it does not.
-    """
-    bundle = read_bundle(uri)
-    for key, kind in DESCRIPTION.items():
-        if not isinstance(found := bundle.model.get(key), kind):
-            raise InputError(
-                f"{uri}: expected {key} in model.json to be a {kind.__name__}, found {type(found).__name__}; "
-                "restore the bundle"
-            )
-    if len(bundle.model["labels"]) != len(bundle.model["thresholds"]) or not {"schema_hash", "columns"} <= {
-        *bundle.model["input"]
-    }:
-        raise InputError(f"{uri}: expected a threshold for each label and the input's columns; restore the bundle")
-    return bundle
-
-
-def check_columns(bundle: Bundle, columns: Sequence[str], origin: str) -> None:
-    """Refuse input whose schema is not the bundle's own.
-
-    Raises:
-        InputError: names the columns that differ.
-    """
-    expected = bundle.model["input"]
-    if schema_hash(columns) == expected["schema_hash"]:
-        return
-    wanted = expected["columns"]
-    missing, extra = sorted({*wanted} - {*columns}), sorted({*columns} - {*wanted})
-    found = []
-    if missing:
-        found.append(f"{len(missing)} columns are missing ({_some(missing)})")
-    if extra:
-        found.append(f"{len(extra)} are unknown to it ({_some(extra)})")
-    raise InputError(
-        f"{origin}: expected the {len(wanted)} columns of the bundle {bundle.uri}, found {len(columns)}: "
-        f"{'; '.join(found) or 'the same columns in another order'}; use a bundle trained on such a table"
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

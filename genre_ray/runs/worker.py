@@ -82,16 +82,15 @@ class ShardWorker:
         self.limits = limits or Limits()
         self.attempts = Attempts(attempts_uri) if attempts_uri else None
 
-    def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[str]]]:
-        """Do the work items in the column `item`; yield a row `outcome` (see `read_outcome`) for every shard."""
-        for task in batch.to_pylist():
-            remainder = Remainder(WorkItem.from_json(task["item"]), task["rows_per_shard"], task["first_shard"])
-            try:
-                for summary in self.shards(remainder):
-                    yield {"outcome": [json.dumps(asdict(summary))]}
-            except GenreRayError as error:
-                # As a value: Ray adds advice on its own settings to a message, and a traceback to the log.
-                yield {"outcome": [tell_error(error)]}
+    def outcomes(self, task: dict[str, Any]) -> Iterator[str]:
+        """Do what remains of a work item; tell of every shard (see `read_outcome`)."""
+        remainder = Remainder(WorkItem.from_json(task["item"]), task["rows_per_shard"], task["first_shard"])
+        try:
+            for summary in self.shards(remainder):
+                yield json.dumps(asdict(summary))
+        except GenreRayError as error:
+            # As a value: Ray adds advice on its own settings to a message, and a traceback to the log.
+            yield tell_error(error)
 
     def shards(self, remainder: Remainder) -> Iterator[ShardSummary]:
         """Write the item's remaining shards, one at a time, and tell of each once it is written."""

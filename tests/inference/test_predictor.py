@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from genre_ray.errors import InputError
-from genre_ray.inference.predictor import Predictor, check_columns
+from genre_ray.inference.bundles import check_columns
+from genre_ray.inference.predictor import Predictor
 
 
 @pytest.mark.parametrize("fused", [False, True])

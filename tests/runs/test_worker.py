@@ -202,10 +202,8 @@ def test_outcomes_travel_as_values(tmp_path, numbers_of, keep):
     source = numbers_of(4, 3)
     first, second = source.cut(source.list_inputs(), 2)
     worker = ShardWorker(str(tmp_path / "data"), str(tmp_path / "rejected"), source, keep(broken="f001/2"))
-    tasks = pa.Table.from_pylist(
-        [{"item": item.to_json(), "rows_per_shard": 2, "first_shard": n} for n, item in enumerate((first, second))]
-    )
-    lines = [line for outcome in worker(tasks) for line in outcome["outcome"]]
+    tasks = [{"item": item.to_json(), "rows_per_shard": 2, "first_shard": n} for n, item in enumerate((first, second))]
+    lines = [line for task in tasks for line in worker.outcomes(task)]
     one, two = map(read_outcome, lines[:2])
     assert (one.item, one.index, one.last, one.rows_in) == ("n000", 0, False, 2)
     assert (two.index, two.last, sum(part.rows for part in two.parts + two.rejected_parts)) == (1, True, 2)
