@@ -63,7 +63,7 @@ def run(configuration: PredictConfiguration) -> int:
         )
         step = PredictDocuments(bundle.uri, bundle.model, all_scores=configuration.all_scores)
     else:
-        source = FeatureRows(configuration.features, limit=configuration.limit)
+        source = FeatureRows(configuration.features, limit=configuration.limit, columns=PredictRows.columns)
         check_columns(bundle, table_columns(configuration.features), configuration.features)
         step = PredictRows(bundle.uri, bundle.model, all_scores=configuration.all_scores)
     code = run_batch(

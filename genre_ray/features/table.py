@@ -77,11 +77,13 @@ class FeatureRows:
     Attributes:
         uri: the table.
         limit: take only so many rows, in the order of the parts.
+        columns: what is read of a row; everything when not given.
     """
 
     uri: str
     version: int | None = None
     limit: int | None = None
+    columns: tuple[str, ...] | None = None
 
     def list_inputs(self) -> list[StoredFile]:
         """The table's parts. Parts never change, so their path is their version.
@@ -111,7 +113,7 @@ class FeatureRows:
         (part,) = item.files
         position, first = 0, first_shard * rows_per_shard
         with tables.open_part(part.uri) as file:
-            for batch in file.iter_batches(batch_size=tables.ROW_GROUP_ROWS):
+            for batch in file.iter_batches(batch_size=tables.ROW_GROUP_ROWS, columns=self.columns):
                 batch = batch.slice(0, None if item.rows is None else max(0, item.rows - position))
                 for start in _cuts(position, position + batch.num_rows, rows_per_shard):
                     shard = start // rows_per_shard

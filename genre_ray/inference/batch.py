@@ -24,8 +24,12 @@ class PredictRows:
     """Rows of a features table → rows of the predictions table.
 
     A row whose scores are not finite (its features overflow the network) is rejected.
+
+    Attributes:
+        columns: what is read of the features table.
     """
 
+    columns = ("recording_id", "submission", "source_uri", "features")
     gains_from_gpu = True
 
     def __init__(self, bundle_uri: str, model: dict[str, Any], *, all_scores: bool) -> None:
@@ -54,6 +58,8 @@ class PredictRows:
         rows = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
         scores = self.predictor.scores(tables.vectors(rows.column("features")))
         finite = np.isfinite(scores).all(axis=1)
+        # Features are most of a row, and no longer wanted: nothing here is to copy them.
+        rows = rows.drop_columns(["features"])
         return self._table(rows.filter(finite), scores[finite]), self._rejected(rows.filter(~finite))
 
     def _table(self, rows: pa.Table, scores: np.ndarray[Any, np.dtype[np.float32]]) -> pa.Table:
