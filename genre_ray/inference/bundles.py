@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from genre_ray.errors import InputError
 from genre_ray.features.columns import schema_hash
+from genre_ray.inference.target import read_targets
 from genre_ray.storage.bundles import Bundle, read_bundle
 
 DESCRIPTION: dict[str, type] = {
     "system": str,
     "taxonomy": str,
     "labels": list,
-    "thresholds": list,
-    "calibration": str,
     "architecture": dict,
     "preprocessing": dict,
     "input": dict,
@@ -35,10 +34,9 @@ def open_bundle(uri: str) -> Bundle:
                 f"{uri}: expected {key} in model.json to be a {kind.__name__}, found {type(found).__name__}; "
                 "restore the bundle"
             )
-    if len(bundle.model["labels"]) != len(bundle.model["thresholds"]) or not {"schema_hash", "columns"} <= {
-        *bundle.model["input"]
-    }:
-        raise InputError(f"{uri}: expected a threshold for each label and the input's columns; restore the bundle")
+    if not {"schema_hash", "columns"} <= {*bundle.model["input"]}:
+        raise InputError(f"{uri}: expected the input's columns and their hash in model.json; restore the bundle")
+    read_targets(bundle.model, uri)
     return bundle
 
 
