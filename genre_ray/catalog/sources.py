@@ -34,7 +34,7 @@ from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
 
 if TYPE_CHECKING:
-    import ray.data
+    from ray.data import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -157,12 +157,11 @@ def refuse_output_among(inputs: Sequence[str], output: str) -> None:
             )
 
 
-def read_documents(*inputs: str) -> "ray.data.Dataset":
+def read_documents(*inputs: str) -> "Dataset":
     """The documents below `inputs` as they are stored: `name`, `uri`, `payload` (null where there is none), `reason`.
 
     For people who chain steps of their own; the jobs read through `DocumentSource`.
     """
-    # Here, not above: jobs have no use for it, and it takes seconds to import.
     import ray.data
 
     source = DocumentSource(inputs)

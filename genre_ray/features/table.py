@@ -3,11 +3,10 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 
 from genre_ray.catalog.archives import RawDocument
 from genre_ray.catalog.documents import Provenance
@@ -18,6 +17,9 @@ from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import objects, tables
 from genre_ray.storage.objects import StoredFile
 from genre_ray.storage.schemas import features_schema
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -79,11 +81,13 @@ class FeatureRows:
     Attributes:
         uri: the table.
         limit: take only so many rows, in the order of the parts.
+        columns: what is read of a row; everything when not given.
     """
 
     uri: str
     version: int | None = None
     limit: int | None = None
+    columns: tuple[str, ...] | None = None
 
     def list_inputs(self) -> list[StoredFile]:
         """The table's parts. Parts never change, so their path is their version.
@@ -113,7 +117,7 @@ class FeatureRows:
         (part,) = item.files
         position, first = 0, first_shard * rows_per_shard
         with tables.open_part(part.uri) as file:
-            for batch in file.iter_batches(batch_size=tables.ROW_GROUP_ROWS):
+            for batch in file.iter_batches(batch_size=tables.ROW_GROUP_ROWS, columns=self.columns):
                 batch = batch.slice(0, None if item.rows is None else max(0, item.rows - position))
                 for start in _cuts(position, position + batch.num_rows, rows_per_shard):
                     shard = start // rows_per_shard
@@ -135,8 +139,10 @@ def table_columns(uri: str) -> tuple[str, ...]:
     return tuple(json.loads(columns))
 
 
-def read_features(uri: str) -> "ray.data.Dataset":
+def read_features(uri: str) -> "Dataset":
     """The features table as a dataset of Arrow blocks, for people who chain steps of their own."""
+    import ray.data
+
     source = FeatureRows(uri)
     items = [{"item": item.to_json()} for item in source.cut(source.list_inputs(), tables.ROW_GROUP_ROWS)]
 

@@ -84,16 +84,15 @@ class ShardWorker:
         self.limits = limits or Limits()
         self.attempts = Attempts(attempts_uri) if attempts_uri else None
 
-    def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[str]]]:
-        """Do what rows of `Remainder` name; yield a row `outcome` (see `read_outcome`) for every shard."""
-        for task in batch.to_pylist():
-            left = Remainder(**task)
-            try:
-                for summary in self.shards(left.read_item(), left.rows_per_shard, left.first_shard):
-                    yield {"outcome": [json.dumps(asdict(summary))]}
-            except GenreRayError as error:
-                # As a value: Ray adds advice on its own settings to a message, and a traceback to the log.
-                yield {"outcome": [tell_error(error)]}
+    def outcomes(self, task: dict[str, Any]) -> Iterator[str]:
+        """Do what a `Remainder` names; tell of every shard (see `read_outcome`)."""
+        left = Remainder(**task)
+        try:
+            for summary in self.shards(left.read_item(), left.rows_per_shard, left.first_shard):
+                yield json.dumps(asdict(summary))
+        except GenreRayError as error:
+            # As a value: Ray adds advice on its own settings to a message, and a traceback to the log.
+            yield tell_error(error)
 
     def shards(self, item: WorkItem, rows_per_shard: int, first_shard: int = 0) -> Iterator[ShardSummary]:
         """Write the item's shards from `first_shard` on, one at a time, and tell of each once it is written."""

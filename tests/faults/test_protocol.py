@@ -214,7 +214,7 @@ class Stage:
             self.current = me
 
     def outcomes(self, ledger: Ledger, tasks: list[dict[str, Any]]) -> Iterator[str]:
-        """What Ray Data gives a driver: two workers, answers that are late, tasks of dead workers from their start."""
+        """What Ray gives a driver: two workers, answers that are late, tasks of dead workers from their start."""
         waiting = [task for task in tasks for _ in range(1 + (self.random.random() < self.chance.twice))]
         at_work: list[tuple[Iterator[str], list[str]]] = []
         while waiting or at_work:
@@ -244,10 +244,10 @@ class Stage:
             restarted = functools.partial(bool, life)
             worker = execute.ResumingWorker(ledger.arguments, self.source, self.judge, restarted)
             try:
-                for place, row in enumerate(worker(pa.Table.from_pylist([task]))):
+                for place, outcome in enumerate(worker.outcomes(task)):
                     if place >= told:
                         told += 1
-                        yield row["outcome"][0]
+                        yield outcome
             except WorkerKilled:
                 continue
             return

@@ -204,8 +204,8 @@ def test_outcomes_travel_as_values(tmp_path, numbers_of, keep):
     source = numbers_of(4, 3)
     worker = ShardWorker(str(tmp_path / "data"), str(tmp_path / "rejected"), source, keep(broken="f001/2"))
     (plan,) = settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, 2)
-    tasks = pa.Table.from_pylist([asdict(left) for left in plan.remainders({"0000-n000": 0, "0000-n001": 1}.get)])
-    lines = [line for outcome in worker(tasks) for line in outcome["outcome"]]
+    tasks = [asdict(left) for left in plan.remainders({"0000-n000": 0, "0000-n001": 1}.get)]
+    lines = [line for task in tasks for line in worker.outcomes(task)]
     one, two = map(read_outcome, lines[:2])
     assert (one.item, one.index, one.last, one.rows_in) == ("0000-n000", 0, False, 2)
     assert (two.index, two.last, sum(part.rows for part in two.parts + two.rejected_parts)) == (1, True, 2)
