@@ -42,9 +42,10 @@ class Standardise(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(rows, columns) → (rows, columns)."""
-        standardised = (features - self.mean) * self.scale
-        standardised = torch.where(standardised.isnan(), 0.0, standardised)
-        return standardised if self.clip_sd is None else standardised.clamp(-self.clip_sd, self.clip_sd)
+        # In place: these are passes over memory, of which each new array would take two.
+        standardised = (features - self.mean).mul_(self.scale)
+        standardised.nan_to_num_(0.0, torch.inf, -torch.inf)
+        return standardised if self.clip_sd is None else standardised.clamp_(-self.clip_sd, self.clip_sd)
 
 
 class Melbands(nn.Module):
