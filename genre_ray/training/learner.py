@@ -52,6 +52,12 @@ class Task:
         """The network with its initial weights."""
         return self.system.build(self.preparation.width, len(self.examples.labels), self.network)
 
+    @property
+    def losses(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """(logits, targets) → each row's loss."""
+        outputs = self.system.outputs
+        return outputs.masked_losses if self.examples.masked else outputs.losses
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -91,7 +97,7 @@ class Learner:
         self.replica = (
             DistributedDataParallel(self.network, devices, gradient_as_bucket_view=True) if world > 1 else self.network
         )
-        self.losses = task.system.outputs.losses
+        self.losses = task.losses
         # Batch normalisation has no variance of one row.
         least = 2 if any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()) else 1
         reader, held_out = self._reader("train"), self._reader("validation")

@@ -4,6 +4,9 @@ Reading takes no turn from learning: threads fetch, decode and prepare the next 
 what a worker has to wait for them nevertheless is counted.
 """
 
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -20,8 +23,9 @@ from genre_ray.storage import objects, tables
 from genre_ray.training.examples import Examples
 from genre_ray.training.order import Share, Span, cut, even
 
-READERS = 4
-"""Spans that are fetched at once: on an object store a request's answer takes longer than its bytes."""
+READERS, NICENESS = 4, 5
+"""Spans that are fetched at once, for an object store's answer takes longer than its bytes; and how far the threads
+that do it stand back for those that learn, which they would otherwise keep from a CPU while they decode."""
 
 VALIDATION_BATCH = 4096
 """Rows that are judged at once."""
@@ -78,7 +82,7 @@ class Reader:
         self._uris = [objects.join(features_uri, part.path) for part in parts]
         self._starts = np.cumsum([0, *(part.rows for part in parts)])
         self.spans = _spans(self._starts, examples.rows)
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="rows")
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="rows", initializer=_give_way)
 
     @property
     def row_bytes(self) -> int:
@@ -87,7 +91,7 @@ class Reader:
 
     def empty(self, rows: int) -> Rows:
         """Room for so many rows."""
-        targets = torch.from_numpy(self.examples.take(np.arange(0)).targets().toarray())
+        targets = torch.from_numpy(self.examples.take(np.arange(0)).targets())
         return Rows(
             torch.empty(rows, self.preparation.width, device=self.device),
             torch.empty(rows, targets.shape[1], dtype=targets.dtype, device=self.device),
@@ -108,7 +112,7 @@ class Reader:
         values = _read_rows(self._uris[span.part], examples.rows - self._starts[span.part])
         into.copy_(
             self.preparation(torch.from_numpy(values).to(self.device)),
-            torch.from_numpy(examples.targets().toarray()),
+            torch.from_numpy(examples.targets()),
             torch.from_numpy(examples.weights),
         )
 
@@ -219,6 +223,12 @@ def batches(source: Source, share: Share, epoch: int, batch: Rows) -> Iterator[R
             batch[filled : filled + len(chosen)].put(rows, chosen)
             filled += len(chosen)
         yield batch[:size]
+
+
+def _give_way() -> None:
+    # Only Linux has a niceness of each thread; elsewhere this would be the process's.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
 
 
 def _spans(starts: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> list[Span]:
