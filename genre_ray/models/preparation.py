@@ -42,9 +42,9 @@ class Standardise(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(rows, columns) → (rows, columns)."""
-        # In place: these are passes over memory, of which each new array would take two.
+        # One copy, then in place: new memory for every step costs more than the steps.
         standardised = (features - self.mean).mul_(self.scale)
-        standardised.nan_to_num_(0.0, torch.inf, -torch.inf)
+        standardised.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
         return standardised if self.clip_sd is None else standardised.clamp_(-self.clip_sd, self.clip_sd)
 
 
