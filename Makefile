@@ -17,8 +17,9 @@ export RAY_AUTH_MODE := token
 export RAY_USAGE_STATS_ENABLED := 0
 
 TESTS ?=
+BENCH ?=
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench lint format clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -28,6 +29,9 @@ demo: $(VENV)/demo.installed ## Set up, then run the whole pipeline on the sampl
 
 test: $(VENV)/develop.installed ## Set up, then run the tests (TESTS="tests/metrics -k official" for some)
 	$(BIN)/python -m pytest $(TESTS)
+
+bench: $(VENV)/develop.installed ## Set up, then measure every hot path beside its alternative (BENCH="ingest archives" for some)
+	$(BIN)/python tests/benchmarks/run.py $(BENCH)
 
 lint: $(VENV)/develop.installed ## Style, formatting, types, and the order of the rooms
 	$(BIN)/ruff check

@@ -58,6 +58,8 @@ class Execution(Settings):
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker")
     gpus_per_worker: float | None = Field(None, ge=0, description="GPUs for a worker; what is there when not given")
     rows_per_shard: int = Field(5000, ge=1, description="rows that one commit makes durable at once")
+    core_hour_price: float | None = Field(None, ge=0, description="of one CPU, for the estimate of a dry run")
+    gpu_hour_price: float | None = Field(None, ge=0, description="of one GPU, likewise")
     item_timeout_s: float = Field(
         60.0,
         gt=0,

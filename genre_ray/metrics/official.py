@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from genre_ray.labels.taxonomy import is_subgenre, parent
+from genre_ray.labels.taxonomy import Taxonomy, is_subgenre
 from genre_ray.metrics.matrices import LabelMatrix, as_csr, check_labels, paired_csr
 
 Floats = NDArray[np.float64]
@@ -155,17 +155,7 @@ def add_parents(predicted: LabelMatrix, labels: Sequence[str]) -> LabelMatrix:
     """
     given = as_csr(predicted, "predicted")
     check_labels(labels, given.shape[1])
-    column = {label: i for i, label in enumerate(labels)}
-    below, above = list(range(len(labels))), list(range(len(labels)))
-    for label, i in column.items():
-        ancestor = parent(label)
-        while ancestor is not None:
-            if ancestor in column:
-                below.append(i)
-                above.append(column[ancestor])
-            ancestor = parent(ancestor)
-    ones = np.ones(len(below), dtype=np.int64)
-    closure = sparse.csr_array((ones, (below, above)), shape=(len(labels), len(labels)))
+    closure = Taxonomy.of_names(labels).closure(labels)
     closed = (given @ closure).astype(bool)
     return closed if sparse.issparse(predicted) else closed.toarray()
 

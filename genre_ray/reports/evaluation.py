@@ -14,7 +14,7 @@ from scipy import sparse
 
 from genre_ray.decisions.thresholds import NO_THRESHOLD
 from genre_ray.errors import InputError
-from genre_ray.labels.taxonomy import is_subgenre, with_parents
+from genre_ray.labels.taxonomy import Taxonomy, is_subgenre
 from genre_ray.metrics.baselines import popularity, random_label_sets
 from genre_ray.metrics.confusion import most_confused
 from genre_ray.metrics.official import add_parents, label_scores, official_scores
@@ -66,7 +66,7 @@ def evaluate(name: str, predictions: Predictions, truth: Truth, *, seed: int = 0
     training = sorted(truth.training or truth.labels)
     scores = predictions.scores
     vocabulary = {label for labels in (*targets, *predictions.labels, *training) for label in labels}
-    labels = with_parents(vocabulary.union(scores.labels if scores else ()))
+    labels = Taxonomy.of_names(vocabulary.union(scores.labels if scores else ())).labels
     true, given = _matrix(targets, labels), _matrix(predictions.labels, labels)
 
     columns = _columns(scores.labels, labels) if scores else np.zeros(0, dtype=np.intp)

@@ -1,4 +1,4 @@
-"""What a run would do, and about how long, with how much memory and to how many bytes, from rows that are tried.
+"""What a run would do, about how long, for how much money and memory, and to how many bytes, from rows that are tried.
 
 The sample is read, computed and encoded as a run does it, but not written. What it cannot see is assumed: how long Ray
 takes to start, and that workers do not hinder each other.
@@ -32,19 +32,27 @@ class Sample:
     """What the tried rows took: `sizes` are (rows, bytes read, whether the item ended) of archives."""
 
     rows: int = 0
-    seconds: float = 0.0
+    reading_s: float = 0.0
+    computing_s: float = 0.0
+    encoding_s: float = 0.0
     warm_up_s: float = 0.0
     table_bytes: int = 0
     output_bytes: int = 0
     sizes: dict[str, tuple[int, int, bool]] = field(default_factory=dict)
 
+    @property
+    def seconds(self) -> float:
+        """All of it, but the warming up."""
+        return self.reading_s + self.computing_s + self.encoding_s
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A run as foreseen: rows, seconds, bytes of memory of each worker, bytes of output."""
+    """A run as foreseen: rows, seconds, hours of one worker, bytes of memory of each worker, bytes of output."""
 
     rows: float
     seconds: float
+    worker_hours: float
     worker_bytes: float
     output_bytes: float
 
@@ -65,10 +73,27 @@ def describe(items: Sequence[WorkItem], source: Source, step: Step, execution: E
     workers = worker_count(items, execution)
     each = 1000 * sample.seconds / sample.rows
     yield f"{each:.2f} ms a row to read, compute and encode, measured here on {sample.rows} rows"
+    shares = {"reading": sample.reading_s, "computing": sample.computing_s, "encoding": sample.encoding_s}
+    ordered = sorted(shares, key=shares.__getitem__, reverse=True)
+    yield "of it " + ", ".join(f"{name} {shares[name] / sample.seconds:.0%}" for name in ordered)
+    yield describe_cost(foreseen, execution)
     yield f"about {foreseen.worker_bytes / 2**20:.0f} MiB of memory for each worker"
     yield f"about {foreseen.output_bytes / 2**20:.1f} MiB of output"
     counted = "about " if any(item.kind == "archive" for item in items) else ""
     yield f"about {foreseen.seconds:.1f} s for {counted}{foreseen.rows:.0f} rows on {workers} of such workers"
+
+
+def describe_cost(foreseen: Estimate, execution: Execution) -> str:
+    """The hours of CPUs and GPUs, and what they cost where a price is given."""
+    cores, gpus = execution.cpus_per_worker, execution.gpus_per_worker or 0
+    said = f"about {foreseen.worker_hours * cores:.3g} core-hours"
+    if gpus:
+        said += f" and {foreseen.worker_hours * gpus:.3g} GPU-hours"
+    prices = (execution.core_hour_price, execution.gpu_hour_price)
+    if prices == (None, None):
+        return said
+    price = foreseen.worker_hours * (cores * (prices[0] or 0) + gpus * (prices[1] or 0))
+    return f"{said}, {price:.3g} at the prices given"
 
 
 def estimate(items: Sequence[WorkItem], sample: Sample, execution: Execution) -> Estimate:
@@ -83,6 +108,7 @@ def estimate(items: Sequence[WorkItem], sample: Sample, execution: Execution) ->
     return Estimate(
         rows=total,
         seconds=RAY_START_S + sample.warm_up_s + working_s,
+        worker_hours=total * row_s / 3600,
         worker_bytes=_resident_bytes() + held,
         output_bytes=total * sample.output_bytes / sample.rows,
     )
@@ -95,11 +121,11 @@ def worker_count(items: Sequence[WorkItem], execution: Execution) -> int:
 
 
 def measure(items: Sequence[WorkItem], source: Source, step: Step) -> Sample:
-    """Try the first rows of a few items, after a chunk of them that only warms up: a step loads its model then."""
+    """Try the first rows of a few items, after a chunk that only warms up model and codec."""
     sample = Sample()
     started = time.monotonic()
     for chunk in islice((chunk for item in items for _, chunk in source.read(item, SAMPLE_ROWS, 0)), 1):
-        step(chunk)
+        tables.encode(step(chunk)[0])
     sample.warm_up_s = time.monotonic() - started
     tried = _spread(items)
     for item in tried:
@@ -111,20 +137,26 @@ def _try(item: WorkItem, source: Source, step: Step, sample: Sample, rows: int, 
     accepted: list[pa.Table] = []
     rejected: list[pa.Table] = []
     count, ended, started = 0, True, time.monotonic()
+    since = started
     with streams.metered() as meter:
         for _, chunk in _chunks(item, source):
+            read = time.monotonic()
             for outcome, tables_of in zip(step(chunk), (accepted, rejected), strict=True):
                 tables_of.append(outcome)
             count += len(chunk)
-            if count >= rows or time.monotonic() - started >= seconds:
+            sample.reading_s += read - since
+            since = time.monotonic()
+            sample.computing_s += since - read
+            if count >= rows or since - started >= seconds:
                 ended = False
                 break
+    # What the reader of an item that ended did last is lost in what follows: it is next to nothing.
     for tables_of in (accepted, rejected):
         if tables_of:
             whole = pa.concat_tables(tables_of)
             sample.table_bytes += whole.nbytes
             sample.output_bytes += tables.encode(whole).size if whole.num_rows else 0
-    sample.seconds += time.monotonic() - started
+    sample.encoding_s += time.monotonic() - since
     sample.rows += count
     sample.sizes[item.name] = (count, meter.bytes_read, ended)
 

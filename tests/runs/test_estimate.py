@@ -29,7 +29,10 @@ def said(source, step, **execution):
 
 def test_an_archive_that_was_read_to_its_end_is_counted(sample):
     lines = said(DocumentSource((str(sample / "emotify" / "documents.tar.zst"),), limit=20), FeaturesStep())
-    assert re.search(r"^[\d.]+ ms a row to read, compute and encode, measured here on 20 rows$", lines[-4])
+    assert re.search(r"^[\d.]+ ms a row to read, compute and encode, measured here on 20 rows$", lines[-6])
+    shares = dict(re.findall(r"(reading|computing|encoding) (\d+)%", lines[-5]))
+    assert set(shares) == {"reading", "computing", "encoding"}
+    assert sum(map(int, shares.values())) == pytest.approx(100, abs=2)
     assert re.search(r"^about [\d.]+ s for about 20 rows on 1 of", lines[-1])
 
 
@@ -57,6 +60,21 @@ def test_the_rows_of_a_table_are_known_from_its_log(tmp_path, sample):
     assert f"for {2 * rows.num_rows} rows on 2 of" in said(FeatureRows(uri), keep_all, workers=4)[-1]
     assert "for 8 rows on 2 of" in said(FeatureRows(uri, limit=8), keep_all, workers=4)[-1]
     assert "for 2 rows on 1 of" in said(FeatureRows(uri, limit=2), keep_all)[-1]
+
+
+def test_hours_are_those_of_all_rows_and_prices_those_given():
+    foreseen = estimate.Estimate(rows=7.2e6, seconds=900.0, worker_hours=20.0, worker_bytes=1e9, output_bytes=1e9)
+    assert estimate.describe_cost(foreseen, Execution()) == "about 20 core-hours"
+    priced = Execution(cpus_per_worker=2, gpus_per_worker=0.5, core_hour_price=0.05, gpu_hour_price=2)
+    assert estimate.describe_cost(foreseen, priced) == ("about 40 core-hours and 10 GPU-hours, 22 at the prices given")
+
+
+def test_worker_hours_are_the_time_of_a_row_times_the_rows(numbers_of, keep):
+    source = numbers_of(64)
+    items = source.cut(source.list_inputs(), 64)
+    sample = estimate.Sample(rows=16, reading_s=1.0, computing_s=6.0, encoding_s=1.0)
+    rows = sum(len(item.files) if item.rows is None else item.rows for item in items)
+    assert estimate.estimate(items, sample, Execution()).worker_hours == pytest.approx(rows * 0.5 / 3600)
 
 
 def test_nothing_is_said_to_be_nothing(numbers_of, keep):

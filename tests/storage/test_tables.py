@@ -239,3 +239,14 @@ def test_keys_of_a_profile_reach_every_client(s3, tmp_path):
         check=False,
     )
     assert (done.stdout, done.returncode) == ("b'written' []\n", 0), done.stderr
+
+
+def test_only_measurements_go_without_a_dictionary():
+    rows = pa.table(
+        {"id": ["a"] * 9, "labels": [["x", "y"]] * 9, "scores": pa.array([[0.5, 0.25]] * 9, pa.list_(pa.float32()))}
+    )
+    group = pq.ParquetFile(pa.BufferReader(tables.encode(rows))).metadata.row_group(0)
+    dictionaries = {
+        group.column(place).path_in_schema: "RLE_DICTIONARY" in group.column(place).encodings for place in range(3)
+    }
+    assert dictionaries == {"id": True, "labels.list.element": True, "scores.list.element": False}
