@@ -3,6 +3,7 @@
 A hierarchy is the (child, parent) pairs of columns that a taxonomy's `edges` gives; labels may have several parents.
 """
 
+import heapq
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -43,6 +44,22 @@ class Hierarchy:
                 return depth
             depth = below
         raise InputError("expected a hierarchy without circles, found one; repair the taxonomy")
+
+    @cached_property
+    def order(self) -> Columns:
+        """All columns, parents before their children, and rising where that leaves a choice; (labels,)."""
+        above = np.bincount([child for child, _ in self.pairs], minlength=self.labels)
+        below: list[list[int]] = [[] for _ in range(self.labels)]
+        for child, parent in self.pairs:
+            below[parent].append(child)
+        ready, order = [column for column in range(self.labels) if not above[column]], []
+        while ready:
+            order.append(heapq.heappop(ready))
+            for child in below[order[-1]]:
+                above[child] -= 1
+                if not above[child]:
+                    heapq.heappush(ready, child)
+        return np.array(order, dtype=np.intp)
 
     def downwards(self) -> list[Pair]:
         """The pairs, those of a child after all pairs above it."""

@@ -88,6 +88,23 @@ def fit_policy(
     return Fit(replace(deciding, least_confidence=least), curve)
 
 
+def validation_metrics(fit: Fit, truth: LabelMatrix, scores: NDArray[np.float32]) -> dict[str, Any]:
+    """What a bundle says of a fit on the recordings that it was fitted on, as JSON values.
+
+    The calibration error before is that of the scores themselves.
+    """
+    probabilities = fit.policy.probabilities(scores)
+    points = np.unique(np.linspace(0, len(fit.curve.coverage) - 1, _POINTS).astype(int)) if len(fit.curve.coverage) else []
+    return {
+        "roc_auc": roc_auc(truth, probabilities).macro,
+        "average_precision": average_precision(truth, probabilities).macro,
+        "calibration_error": reliability(truth, probabilities).macro,
+        "calibration_error_before": reliability(truth, scores).macro,
+        "maps": dict(sorted(Counter(fit.policy.calibration.kinds).items())),
+        "coverage_risk": ...
+    }
+
+
 def answer_curve(policy: Policy, truth: LabelMatrix, probabilities: NDArray[np.float32]) -> CoverageRisk:
     """Coverage and risk of a policy's answers on recordings with a truth, both (recordings, labels)."""
     decided = policy.decide(probabilities).labels

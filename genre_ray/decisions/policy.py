@@ -98,15 +98,10 @@ class Policy:
         dropped = place >= self.max_labels
         decided[rows[dropped], columns[dropped]] = False
 
-    @cached_property
-    def order(self) -> NDArray[np.intp]:
-        """The columns in the order of an answer: labels before those below them, else by name."""
-        return np.lexsort((np.argsort(np.argsort(np.array(self.labels, dtype=object))), self.hierarchy.depth))
-
     def label_sets(self, probabilities: Scores) -> list[tuple[str, ...]]:
         """The labels of each recording, parents before children."""
         decided = self.decide(probabilities).labels
-        return [tuple(self.labels[column] for column in self.order if row[column]) for row in decided]
+        return [tuple(self.labels[column] for column in self.hierarchy.order if row[column]) for row in decided]
 
     def describe(self) -> dict[str, Any]:
         """What bundles and tables keep of it beside its labels, as JSON values."""
