@@ -124,7 +124,7 @@ def learn(
         The job's exit code.
     """
     network, rules = system.resolve_network(configuration.network), system.resolve_rules(configuration.rules)
-    if not configuration.dry_run and _already_done(configuration, identity):
+    if not configuration.dry_run and already_done(configuration, identity):
         return 0
     version = identity["features_version"]
     table_columns(configuration.features)  # refuses what is not a features table
@@ -145,11 +145,13 @@ def learn(
     logger.info("best of %d epochs is %d", len(fitted.history), fitted.best_epoch + 1)
     model = _describe(configuration, identity, task)
     tensors = to_tensors(task.preparation, fitted.weights)
-    targets, metrics = _decide(task, Predictor(Bundle(configuration.output, "", model, tensors)), configuration.decisions)
+    targets, metrics = _decide(
+        task, Predictor(Bundle(configuration.output, "", model, tensors)), configuration.decisions
+    )
     model["targets"] = {target.taxonomy: target.describe() for target in targets}
     model["metrics"] = {"part": "validation", "targets": metrics, **_progress(fitted)}
     if not bundles.write_bundle(configuration.output, model, tensors, examples.per_recording(), card(model)):
-        _already_done(configuration, identity)  # another run's is an error, this run's is as good
+        already_done(configuration, identity)  # another run's is an error, this run's is as good
         return 0
     objects.delete_folder(scratch)
     reached = ", ".join(f"{taxonomy} {found['roc_auc'] or 0:.4f}" for taxonomy, found in metrics.items())
@@ -157,7 +159,7 @@ def learn(
     return 0
 
 
-def _already_done(configuration: LearningConfiguration, identity: Identity) -> bool:
+def already_done(configuration: JobConfiguration, identity: Identity) -> bool:
     """Whether the output holds this run's bundle.
 
     Raises:

@@ -33,6 +33,12 @@ class CoverageRisk:
         steps = np.diff(self.coverage, prepend=0)
         return float((steps * self.risk).sum()) if len(steps) else None
 
+    def points(self, most: int) -> list[tuple[float, float]]:
+        """At most so many (coverage, risk) of the curve, evenly spaced, with its ends."""
+        last = len(self.coverage) - 1
+        kept = np.unique(np.linspace(0, last, min(most, last + 1)).round().astype(np.intp))
+        return list(zip(self.coverage[kept].tolist(), self.risk[kept].tolist(), strict=True))
+
 
 def expected_f(probabilities: NDArray[np.floating], decided: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The F to expect of the decided labels: twice their probabilities' sum over their number plus the sum of all.

@@ -91,7 +91,7 @@ class Calibration:
         """Back from what `describe` gave.
 
         Raises:
-            InputError: it is no such description, or one of another number of labels.
+            ValueError: it is no such description, or one of another number of labels.
         """
         if description == "none":
             return cls.none(labels)
@@ -100,10 +100,9 @@ class Calibration:
             lines = _floats(description["slopes"]), _floats(description["intercepts"])
             found = cls(description["method"], tuple(description["kinds"]), *lines, knots)
         except (TypeError, KeyError, ValueError, AttributeError):
-            shown = f"{description!r:.60}"
-            raise InputError(f"expected none or the maps of a calibration, found {shown}; restore the bundle") from None
+            raise ValueError(f"expected none or the maps of a calibration, found {description!s:.60}") from None
         if not (len(found.kinds),) == lines[0].shape == lines[1].shape == (labels,):
-            raise InputError(f"expected a calibration of {labels} labels, found one of {len(found.kinds)}")
+            raise ValueError(f"expected a calibration of {labels} labels, found one of {len(found.kinds)}")
         return found
 
 

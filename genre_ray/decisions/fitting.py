@@ -3,9 +3,10 @@
 All of it learns from the same recordings, so what it promises of them is a little better than what others will show.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ from genre_ray.decisions.consistency import Pair
 from genre_ray.decisions.policy import Policy
 from genre_ray.decisions.thresholds import borrowed_thresholds, recording_threshold
 from genre_ray.metrics.matrices import LabelMatrix, as_csr
+from genre_ray.metrics.ranking import average_precision, roc_auc
+from genre_ray.metrics.reliability import reliability
+
+_POINTS = 21
 
 
 class DecisionSettings(Settings):
@@ -89,20 +94,24 @@ def fit_policy(
 
 
 def validation_metrics(fit: Fit, truth: LabelMatrix, scores: NDArray[np.float32]) -> dict[str, Any]:
-    """What a bundle says of a fit on the recordings that it was fitted on, as JSON values.
+    """What a bundle says of the recordings that its policy was fitted on, as JSON values.
 
-    The calibration error before is that of the scores themselves.
+    `calibration_error` is of the probabilities, `calibration_error_before` of the scores; None where these are none.
     """
     probabilities = fit.policy.probabilities(scores)
-    points = np.unique(np.linspace(0, len(fit.curve.coverage) - 1, _POINTS).astype(int)) if len(fit.curve.coverage) else []
     return {
         "roc_auc": roc_auc(truth, probabilities).macro,
         "average_precision": average_precision(truth, probabilities).macro,
-        "calibration_error": reliability(truth, probabilities).macro,
-        "calibration_error_before": reliability(truth, scores).macro,
-        "maps": dict(sorted(Counter(fit.policy.calibration.kinds).items())),
-        "coverage_risk": ...
+        "calibration_error": _calibration_error(truth, probabilities),
+        "calibration_error_before": _calibration_error(truth, scores),
+        "calibration_maps": dict(sorted(Counter(fit.policy.calibration.kinds).items())),
+        "coverage_risk": fit.curve.points(_POINTS),
     }
+
+
+def _calibration_error(truth: LabelMatrix, values: NDArray[np.float32]) -> float | None:
+    unbounded = values.size and (values.min() < 0 or values.max() > 1)
+    return None if unbounded else reliability(truth, values).macro
 
 
 def answer_curve(policy: Policy, truth: LabelMatrix, probabilities: NDArray[np.float32]) -> CoverageRisk:

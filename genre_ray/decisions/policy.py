@@ -114,28 +114,29 @@ class Policy:
         }
 
     @classmethod
-    def of(cls, labels: Sequence[str], description: Mapping[str, Any], origin: str) -> Self:
+    def of(cls, labels: Sequence[str], description: Mapping[str, Any]) -> Self:
         """Back from what `describe` gave; also from thresholds and the calibration `none` alone, as they once were.
 
         Args:
             labels: the scores' columns.
             description: see `describe`.
-            origin: whose it is, for messages.
 
         Raises:
-            InputError: it is not of these labels.
+            KeyError, TypeError, ValueError: it is no such description, or not of these labels.
         """
-        thresholds: Sequence[float | None] = description.get("thresholds") or ()
+        thresholds = [NO_THRESHOLD if value is None else float(value) for value in description["thresholds"]]
         if len(thresholds) != len(labels):
-            raise InputError(
-                f"{origin}: expected a threshold for each of {len(labels)} labels, found {len(thresholds)}; restore it"
-            )
-        limits = [NO_THRESHOLD if value is None else value for value in thresholds]
-        return cls(
+            raise ValueError(f"expected {len(labels)} thresholds, one a label, found {len(thresholds)}")
+        found = cls(
             labels=tuple(labels),
-            thresholds=np.array(limits, dtype=np.float32),
-            calibration=Calibration.of(description.get("calibration") or "none", len(labels)),
-            pairs=tuple((int(child), int(above)) for child, above in description.get("pairs") or ()),
+            thresholds=np.array(thresholds, dtype=np.float32),
+            calibration=Calibration.of(description["calibration"], len(labels)),
+            pairs=tuple((int(child), int(above)) for child, above in description.get("pairs", ())),
             max_labels=description.get("max_labels"),
             least_confidence=description.get("least_confidence"),
         )
+        try:
+            found.hierarchy  # noqa: B018 refuses pairs that are none
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return found

@@ -1,7 +1,7 @@
 """Rows of the predictions table, made of scores by a policy, and the policy of a table read back.
 
-`labels` and `scores` are the policy's: calibrated, consistent, decided. `all_scores` are as the model gave them, so that
-another policy can decide them again; the parts' metadata hold the policy that decided these.
+`labels` and `scores` are the policy's: calibrated, consistent, decided. `all_scores` are as the model gave them, so
+that another policy can decide them again; the parts' metadata hold the policy that decided these.
 """
 
 import json
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
+from genre_ray.features.table import rejections
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import predictions_schema
 
@@ -64,6 +65,22 @@ def answers(
     return pa.table(columns, names=schema.names).cast(schema)
 
 
+class AnswerRows:
+    """Rows of a predictions table with all scores → the same rows, decided by another policy."""
+
+    gains_from_gpu = False
+
+    def __init__(self, policy: Policy, taxonomy: str, model_id: str) -> None:
+        self.policy, self.taxonomy, self.model_id = policy, taxonomy, model_id
+        self.schema = answers_schema(policy, taxonomy, all_scores=True)
+
+    def __call__(self, rows: pa.RecordBatch | pa.Table) -> tuple[pa.Table, pa.Table]:
+        """See `genre_ray.runs.worker.Step`."""
+        rows = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+        scores = tables.vectors(rows.column("all_scores"))
+        return answers(self.policy, self.taxonomy, self.model_id, rows, scores, self.schema), rejections([])
+
+
 def policy_of_table(predictions_uri: str, width: int) -> Policy:
     """The policy that decided a predictions table, whose rows have `width` scores.
 
@@ -72,15 +89,14 @@ def policy_of_table(predictions_uri: str, width: int) -> Policy:
     """
     metadata = tables.part_metadata(predictions_uri)
     try:
-        labels, thresholds, described = (
-            json.loads(metadata.get(key, empty))
-            for key, empty in (("labels", "[]"), ("thresholds", "[]"), ("policy", "{}"))
-        )
-    except ValueError as error:
-        raise InputError(f"{predictions_uri}: expected JSON in the metadata, found: {error}; predict again") from None
-    if not len(labels) == len(thresholds) == width:
+        labels, thresholds = (json.loads(metadata.get(key, "[]")) for key in ("labels", "thresholds"))
+        if not len(labels) == len(thresholds) == width:
+            raise ValueError(f"{len(labels)} labels and {len(thresholds)} thresholds")
+        # Older tables had thresholds only, of scores that were not calibrated.
+        described = {"calibration": "none", **json.loads(metadata.get("policy", "{}"))}
+        return Policy.of(labels, {**described, "thresholds": thresholds})
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{predictions_uri}: expected a label and a threshold for each of {width} scores, found "
-            f"{len(labels)} labels and {len(thresholds)} thresholds in the metadata; predict again"
-        )
-    return Policy.of(labels, {**described, "thresholds": thresholds}, predictions_uri)
+            f"{predictions_uri}: expected in the metadata how each of {width} scores becomes a label, found {error}; "
+            "predict again"
+        ) from None

@@ -35,7 +35,7 @@ class Target:
         return self.policy.labels
 
     @classmethod
-    def of(cls, taxonomy: str, description: Mapping[str, Any], origin: str) -> Self:
+    def of(cls, taxonomy: str, description: Mapping[str, Any]) -> Self:
         """The target that `describe` described so.
 
         Raises:
@@ -43,7 +43,7 @@ class Target:
         """
         labels: Sequence[str] = description["labels"]
         columns = np.array(description["columns"], dtype=np.int64)
-        policy = Policy.of(labels, description, origin)
+        policy = Policy.of(labels, description)
         if not len(labels) == len(columns) > 0 or len({*columns.tolist()}) < len(columns):
             raise ValueError("expected a column of its own for each label")
         if (columns < 0).any() or not (np.isfinite(policy.thresholds) & (policy.thresholds > 0)).all():
@@ -73,7 +73,7 @@ def read_targets(model: Mapping[str, Any], bundle_uri: str) -> dict[str, Target]
         columns = range(len(model["labels"]))
         described = {model["taxonomy"]: {**model, "columns": columns}}
     try:
-        found = {taxonomy: Target.of(taxonomy, description, bundle_uri) for taxonomy, description in described.items()}
+        found = {taxonomy: Target.of(taxonomy, description) for taxonomy, description in described.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{bundle_uri}: expected labels, columns, thresholds and calibration of each target in model.json, "

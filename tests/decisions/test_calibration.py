@@ -178,13 +178,13 @@ def test_a_description_survives_json_exactly(method):
 
 @pytest.mark.parametrize("description", ["beta", 3, {}, {"method": "platt"}, ["none"], None])
 def test_what_is_no_calibration_is_refused(description):
-    with pytest.raises(InputError, match="restore the bundle"):
+    with pytest.raises(ValueError, match="expected none or the maps"):
         Calibration.of(description, 2)
 
 
 def test_a_calibration_of_other_labels_is_refused():
     truth, scores, _ = over_confident(100, [0.5, 0.5])
-    with pytest.raises(InputError, match="of 3 labels, found one of 2"):
+    with pytest.raises(ValueError, match="of 3 labels, found one of 2"):
         Calibration.of(fit_calibration(truth, scores).describe(), 3)
 
 
