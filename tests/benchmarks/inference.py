@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from documents import jittered_documents, write_archive
-from harness import Result, compare, figure, marginal_rate
+from harness import Result, compare, figure, marginal_rate, seconds
 
 from genre_ray.catalog.archives import RawDocument
 from genre_ray.commands.predict import PredictConfiguration, run
@@ -44,6 +44,7 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
     for name, number in (("start to first row", 0), ("last row to end", 1)):
         measured = iter([pair[number] for pair in times])
         yield figure(f"predict, 200 rows: {name}", lambda measured=measured: next(measured), unit="s")
+    yield figure("of it Ray's own, started and ended with nothing done", _ray_alone, unit="s")
     logging.disable(logging.INFO)
     cluster.connect()
     numbers = count()
@@ -155,3 +156,10 @@ def _small_job(bundle: Path, features: str, output: Path) -> tuple[float, float]
     ended = time.time()
     written = [part.stat().st_mtime for part in (output / "predictions").glob("*.parquet")]
     return min(written) - started, ended - max(written)
+
+
+def _ray_alone() -> float:
+    """Seconds of a process that starts a cluster as jobs do, and ends."""
+    script = "from genre_ray.runs import cluster; cluster.connect()"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return seconds(lambda: subprocess.run([sys.executable, "-c", script], check=True, env=environment))
