@@ -62,6 +62,7 @@ def on_s3(bucket: str) -> Iterator[Result]:
         lambda: REAL_KEYS / seconds(listing),
         lambda: REAL_KEYS / seconds(plain_listing),
         unit="keys/s",
+        repetitions=3,
     )
     source = DocumentSource((documents,))
     with Inventory(source.list_inputs()) as files:
@@ -84,6 +85,7 @@ def on_s3(bucket: str) -> Iterator[Result]:
         lambda: SMALL_FILES / seconds(transfer),
         unit="documents/s",
         at_least=1.0,
+        repetitions=3,
     )
 
 
