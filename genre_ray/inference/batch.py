@@ -55,9 +55,10 @@ class PredictRows:
         finite = np.isfinite(scores).all(axis=1)
         # Features are most of a row, and no longer wanted: nothing here is to copy them.
         rows = rows.drop_columns(["features"])
-        policy, taxonomy = self.target.policy, self.target.taxonomy
         kept = rows.filter(finite)
-        answered = answers(policy, taxonomy, self.predictor.bundle_id, kept, scores[finite], self.schema)
+        answered = answers(
+            self.target.policy, self.target.taxonomy, self.predictor.bundle_id, kept, scores[finite], self.schema
+        )
         return answered, self._rejected(rows.filter(~finite))
 
     def _rejected(self, rows: pa.Table) -> pa.Table:
