@@ -31,7 +31,7 @@ from genre_ray.features.scan_lanes import (
     run,
     word_at,
 )
-from genre_ray.features.scan_numbers import UNSURE, read_number, read_numbers
+from genre_ray.features.scan_numbers import UNSURE, after_number, read_numbers
 
 MARGIN = 64
 
@@ -125,7 +125,7 @@ def _after_value(at: int, checked_later: bool) -> int:
         elif byte_at(at) > _NINE:
             at = _after_word(at)
         else:
-            _, at = read_number(at)
+            at = after_number(at)
         if at < 0:
             return UNSURE
         while True:

@@ -88,56 +88,54 @@ def _exponent(at: int, end: int) -> int:
 
 
 @inlined
-def read_number(at: Any) -> tuple[float, int]:
-    """(the number at `at`, the place after it), which is UNSURE unless its float32 is certain.
+def _spelling(at: Any) -> tuple[Any, ...]:
+    """Where the number at `at` ends, UNSURE unless it is spelt as JSON has it, and what it consists of.
 
-    Where digits and exponent fit, one division or multiplication of exact doubles is the nearest double
-    (Clinger 1990). Elsewhere the result is off by less than `_CERTAIN` units in the last place, which cannot
-    matter unless a float32 lies as near to its rounding.
+    Returns:
+        The end, whether there is a minus, the place after the whole digits, how many there are and how many after
+        the point, and the exponent.
     """
-    # Where it ends is found apart from its parts, so that what comes next need not wait for these; and there is
-    # no branch where documents differ, since a wrong guess costs more than the arithmetic.
+    # The end is found apart from the parts, so that what comes next need not wait for these; and there is no
+    # branch where documents differ, since a wrong guess costs more than the arithmetic.
     length = run(numbers_at(at))
     end = at + length
     are_digits = digits_at(at)
     negative = np.int64(byte_at(at) == MINUS)
     at += negative
     are_digits >>= np.uint64(negative)
-    digits = run(are_digits)
-    if length == LANES or digits == 0 or ((digits > 1) & (byte_at(at) == ZERO)):
-        return 0.0, UNSURE
-    at += digits
-    if digits <= 8:
-        mantissa = _eight_digits(word_at(at - 8) >> np.uint64(64 - 8 * digits) << np.uint64(64 - 8 * digits))
-    else:
-        mantissa = _appended(np.int64(0), at, digits)
-    scale: Any = 0
+    whole = run(are_digits)
+    wrong = (length == LANES) | (whole == 0) | ((whole > 1) & (byte_at(at) == ZERO))
+    at += whole
+    point, places = at, np.int64(0)
+    are_digits >>= np.uint64(whole)
     if byte_at(at) == DOT:
-        are_digits >>= np.uint64(digits + 1)
-        digits = run(are_digits)
-        if digits == 0 or mantissa < 0:
-            return 0.0, UNSURE
-        at += 1 + digits
-        are_digits >>= np.uint64(digits)
-        mantissa = _appended(mantissa, at, digits)
-        scale = -digits
-    else:
-        are_digits >>= np.uint64(digits)
-        if negative and mantissa == 0:
-            return 0.0, UNSURE  # an integer, -0, of which parsers think differently
-    if mantissa < 0:
-        return 0.0, UNSURE
+        places = run(are_digits >> np.uint64(1))
+        wrong |= places == 0
+        at += 1 + places
+        are_digits >>= np.uint64(1 + places)
     # Nearly always nothing follows, or a letter, a sign and two digits.
     tail = word_at(at)
     letter = np.int64(tail) & 0xFF | LOWER_CASE
     sign = COMMA - (np.int64(tail >> np.uint64(8)) & 0xFF)  # the comma is between plus and minus
-    exponent = (np.int64(tail >> np.uint64(16)) & 0xF) * 10 + (np.int64(tail >> np.uint64(24)) & 0xF)
+    two_digits = (np.int64(tail >> np.uint64(16)) & 0xF) * 10 + (np.int64(tail >> np.uint64(24)) & 0xF)
     usual = (end == at + 4) & (letter == SMALL_E) & (sign * sign == 1) & (are_digits & _PAIR == _PAIR)
-    scale += np.int64(usual) * sign * exponent
+    exponent = np.int64(usual) * sign * two_digits
     if not (usual | (end == at)):
-        scale += _exponent(at, end)
+        exponent = _exponent(at, end)
+        wrong |= exponent == _NO_EXPONENT
+    return UNSURE if wrong else end, negative, point, whole, places, exponent
+
+
+@inlined
+def _scaled(mantissa: int, scale: int) -> float:
+    """`mantissa` × 10^`scale` as a double that has the right float32, or UNSURE.
+
+    Where both fit, one division or multiplication of exact doubles is the nearest double (Clinger 1990). Elsewhere
+    the result is off by less than `_CERTAIN` units in the last place, which cannot matter unless it lies as near to
+    where the rounding to a float32 changes.
+    """
     if scale < -_LAST_POWER or scale > _LAST_POWER:
-        return 0.0, UNSURE
+        return UNSURE
     number = float(mantissa)
     if scale > 0:
         number *= _POWERS[scale]
@@ -145,10 +143,34 @@ def read_number(at: Any) -> tuple[float, int]:
         number /= _POWERS[-scale]
     exact = mantissa <= _EXACT_MANTISSA and -_EXACT_POWER <= scale <= _EXACT_POWER
     if not exact and (abs((bits(number) & _DROPPED) - _HALF) <= _CERTAIN or 0.0 < number < _LEAST_NORMAL):
+        return UNSURE
+    return number if number < _TOO_LARGE else UNSURE
+
+
+@inlined
+def read_number(at: Any) -> tuple[float, int]:
+    """(the number at `at`, the place after it), which is UNSURE unless its float32 is certain."""
+    end, negative, point, whole, places, exponent = _spelling(at)
+    if end < 0:
         return 0.0, UNSURE
-    if number >= _TOO_LARGE:
+    if whole <= 8:
+        mantissa = _eight_digits(word_at(point - 8) >> np.uint64(64 - 8 * whole) << np.uint64(64 - 8 * whole))
+    else:
+        mantissa = _appended(np.int64(0), point, whole)
+    if places and mantissa >= 0:
+        mantissa = _appended(mantissa, point + 1 + places, places)
+    elif negative and mantissa == 0:
+        return 0.0, UNSURE  # an integer, -0, of which parsers think differently
+    if mantissa < 0:
         return 0.0, UNSURE
-    return number * (1 - 2 * negative), end
+    number = _scaled(mantissa, exponent - places)
+    return (-number if negative else number), end if number >= 0 else UNSURE
+
+
+@inlined
+def after_number(at: Any) -> int:
+    """The place after the number at `at`, whatever its value."""
+    return _spelling(at)[0]
 
 
 @compiled

@@ -49,6 +49,11 @@ def read_vector(name: str, payload: bytes, vector: Vector) -> Provenance | Rejec
     return document
 
 
+def warm_up() -> None:
+    """Load the compiled scanner, or compile it: seconds, once for a machine and a release."""
+    scan_vector("", b"{}", np.empty(0, np.float32))
+
+
 def scan_vector(name: str, payload: bytes, vector: Vector) -> Provenance | None:
     """As `read_vector`, where the compiled scanner is sure of the document; None where it is not."""
     values = np.empty(SLOTS, np.float32)

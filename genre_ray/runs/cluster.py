@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import logging
 import os
+from typing import Any
 
 import ray
 
@@ -37,5 +38,6 @@ def _end() -> None:
     # Ray waits a second for each of its processes to end, and the autoscaler's monitor, which has nothing to do on one
     # machine, never does in time.
     with contextlib.suppress(AttributeError):
-        ray._private.worker._global_node.kill_monitor(check_alive=False)
+        node: Any = ray._private.worker._global_node
+        node.kill_monitor(check_alive=False)
     ray.shutdown()

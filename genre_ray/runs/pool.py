@@ -36,8 +36,10 @@ def outcomes(
         cpus: CPUs that Ray reserves for each.
         gpus: GPUs likewise.
     """
-    actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=WITHOUT_END, max_task_retries=WITHOUT_END)(worker)
-    workers = [actor.remote(**settings) for _ in range(size)]
+    actor: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=WITHOUT_END, max_task_retries=WITHOUT_END)(
+        worker
+    )
+    workers: list[Any] = [actor.remote(**settings) for _ in range(size)]
     # In a thread: who takes the outcomes stops for every commit, and a worker that is free must not wait for that.
     with read_ahead(_dispatched(workers, tasks), TOLD_AHEAD) as told:
         try:

@@ -119,7 +119,7 @@ def _bundle(folder: Path, features: np.ndarray) -> Path:
     preparation = Standardise.of(fit_scaling([features]), 8.0)
     network = system.build(len(FEATURE_COLUMNS), LABELS, settings).eval()
     with torch.inference_mode():
-        scores = torch.sigmoid(network(preparation(torch.from_numpy(features)))).numpy()
+        scores = torch.sigmoid(network(preparation(torch.from_numpy(features.copy())))).numpy()
     thresholds = np.quantile(scores, 1 - LABELS_A_ROW / LABELS, axis=0).astype(np.float32)
     model = {
         "system": system.name,

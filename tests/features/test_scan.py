@@ -12,7 +12,8 @@ import re
 import subprocess
 import sys
 import tarfile
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -278,6 +279,27 @@ def test_numbers_are_the_nearest_float32_of_the_nearest_double():
 def test_only_what_reads_documents_loads_the_compiler():
     code = "import sys, genre_ray.features.table, genre_ray.commands.ingest; sys.exit('numba' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(TESTS.parent)})
+
+
+def test_threads_and_processes_share_a_scanner(tmp_path):
+    """Threads change one guess of what comes next; two processes compile at once into one empty folder."""
+    expected = np.array([flatten(parse_document(NAME, payload)) for payload in documents()[:12]])
+
+    def read(payload):
+        vector = np.empty(len(FEATURE_COLUMNS), np.float32)
+        assert scan_vector(NAME, payload, vector) is not None
+        return vector
+
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(20):
+            np.testing.assert_array_equal(list(threads.map(read, documents()[:12])), expected)
+    code = "import sys, numpy as n; from genre_ray.features.vectors import scan_vector; v = n.empty(2669, n.float32); "
+    code += "assert scan_vector('a', sys.stdin.buffer.read(), v); sys.stdout.buffer.write(v.tobytes())"
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
+    with ThreadPoolExecutor(2) as both:
+        run = partial(subprocess.run, [sys.executable, "-c", code], capture_output=True, check=True, env=environment)
+        for done in both.map(lambda _: run(input=documents()[0]), range(2)):
+            np.testing.assert_array_equal(np.frombuffer(done.stdout, np.float32), expected[0])
 
 
 def test_without_a_place_to_keep_compiled_code_documents_are_read_all_the_same():
