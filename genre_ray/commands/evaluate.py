@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from genre_ray import __version__
+from genre_ray.catalog.identifiers import Identifiers, read_identifiers
 from genre_ray.config import JobConfiguration, Settings
 from genre_ray.errors import OutputTakenError
 from genre_ray.reports.evaluation import evaluate
@@ -68,6 +69,8 @@ class EvaluateConfiguration(JobConfiguration):
     )
     part: PartName | None = Field(None, description="of a single evaluation: part of the examples, test when not given")
     taxonomy: str | None = Field(None, description="of a single evaluation: taxonomy of the examples")
+    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
+    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     title: str = Field("Evaluation", description="title of the report")
     seed: int = Field(0, ge=0, description="seed of the random baseline")
 
@@ -102,12 +105,15 @@ def run(configuration: EvaluateConfiguration) -> int:
             logger.info("would evaluate %s", evaluation.model_dump(exclude_none=True))
         return 0
     sources = {evaluation.name: _contents(evaluation) for evaluation in configuration.wanted()}
-    identity = make_identity("evaluate", configuration.identity(), sources=sources)
+    named = [uri for uri in (configuration.identifiers, configuration.redirects) if uri is not None]
+    names = {"names": [_sha256(uri) for uri in named]} if named else {}
+    identity = make_identity("evaluate", configuration.identity(), sources=sources, **names)
     page = objects.join(configuration.output, "report.html")
     if _already_done(configuration, identity):
         logger.info("nothing to do, run %s is complete, report: %s", run_id(identity), page)
         return 0
-    results = [_evaluate(evaluation, configuration) for evaluation in configuration.wanted()]
+    identifiers = read_identifiers(configuration.identifiers, configuration.redirects)
+    results = [_evaluate(evaluation, configuration, identifiers) for evaluation in configuration.wanted()]
     document = {
         "genre_ray": __version__,
         "run_id": run_id(identity),
@@ -165,16 +171,18 @@ def _taxonomy(evaluation: Evaluation) -> str | None:
     return evaluation.taxonomy
 
 
-def _evaluate(evaluation: Evaluation, configuration: EvaluateConfiguration) -> EvaluationResult:
+def _evaluate(
+    evaluation: Evaluation, configuration: EvaluateConfiguration, identifiers: Identifiers
+) -> EvaluationResult:
     if evaluation.examples is not None:
         truth = truth_of_examples(evaluation.examples, evaluation.part, _taxonomy(evaluation))
     else:
-        truth = truth_of_file(str(evaluation.ground_truth))
+        truth = truth_of_file(str(evaluation.ground_truth), identifiers)
     truth = truth.first(configuration.limit)
     if evaluation.predictions is not None:
-        predictions = predictions_of_table(evaluation.predictions, truth.recording_ids)
+        predictions = predictions_of_table(evaluation.predictions, truth.recording_ids, identifiers)
     else:
-        predictions = predictions_of_run(str(evaluation.run), truth.recording_ids)
+        predictions = predictions_of_run(str(evaluation.run), truth.recording_ids, identifiers)
     result = evaluate(evaluation.name, predictions, truth, seed=configuration.seed)
     logger.info(
         "%s: %d recordings evaluated, %d without a prediction",

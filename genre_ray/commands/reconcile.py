@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 
 from genre_ray import __version__
 from genre_ray.catalog.ground_truth import read_ground_truth
+from genre_ray.catalog.identifiers import Identifiers, read_identifiers
 from genre_ray.catalog.mapping_table import MappingRow, format_mapping, format_table
 from genre_ray.config import JobConfiguration, Settings
 from genre_ray.errors import InputError
@@ -43,6 +44,8 @@ class ReconcileConfiguration(JobConfiguration):
     """Learn how the labels of several taxonomies relate from the recordings that they share."""
 
     taxonomies: dict[str, Source] = Field(description="name → ground_truth, and taxonomy where names do not spell it")
+    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
+    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     confidence: float = Field(0.95, gt=0, lt=1, description="of every interval, two-sided")
     inclusion: float = Field(0.5, gt=0, lt=1, description="a label is within another with at least this share in it")
     least: int = Field(5, ge=1, description="recordings that two labels share before they are related")
@@ -66,7 +69,10 @@ class Annotations:
 
 def run(configuration: ReconcileConfiguration) -> int:
     """Carry the job out; return its exit code."""
-    sources = {name: _read(name, source, configuration.limit) for name, source in configuration.taxonomies.items()}
+    identifiers = read_identifiers(configuration.identifiers, configuration.redirects)
+    sources = {
+        name: _read(name, source, identifiers, configuration.limit) for name, source in configuration.taxonomies.items()
+    }
     pairs = list(itertools.combinations(sources, 2))
     for ours, theirs in pairs:
         shared = len(sources[ours].labels.keys() & sources[theirs].labels.keys())
@@ -98,10 +104,10 @@ def run(configuration: ReconcileConfiguration) -> int:
     return 0
 
 
-def _read(name: str, source: Source, limit: int | None) -> Annotations:
+def _read(name: str, source: Source, identifiers: Identifiers, limit: int | None) -> Annotations:
     stated: dict[str, tuple[str, ...]] = {}
     for uri in source.ground_truth:
-        truth = read_ground_truth(uri)
+        truth = identifiers.truth(read_ground_truth(uri))
         for recording, labels in zip(truth.recording_ids, truth.labels, strict=True):
             if recording in stated:
                 raise InputError(f"{uri}: recording {recording} is in another file of {name} too; keep it in one")
@@ -164,6 +170,7 @@ def _summary(
 
 def _contents(configuration: ReconcileConfiguration) -> dict[str, str]:
     uris = [uri for source in configuration.taxonomies.values() for uri in (*source.ground_truth, source.taxonomy)]
+    uris += [configuration.identifiers, configuration.redirects]
     return {uri: hashlib.sha256(objects.read_bytes(uri)).hexdigest() for uri in uris if uri is not None}
 
 
