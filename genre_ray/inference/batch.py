@@ -12,6 +12,7 @@ from genre_ray.catalog.archives import RawDocument
 from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.decisions.thresholds import decide
 from genre_ray.features.table import FeaturesStep, rejections
+from genre_ray.inference.mapped import MappedTarget
 from genre_ray.inference.predictor import Predictor
 from genre_ray.inference.target import Target
 from genre_ray.storage import tables
@@ -28,7 +29,7 @@ class PredictRows:
 
     gains_from_gpu = True
 
-    def __init__(self, bundle_uri: str, target: Target, *, all_scores: bool) -> None:
+    def __init__(self, bundle_uri: str, target: Target | MappedTarget, *, all_scores: bool) -> None:
         self.bundle_uri, self.all_scores, self.target = bundle_uri, all_scores, target
         metadata = {
             "labels": json.dumps(target.labels, ensure_ascii=False),
@@ -90,7 +91,7 @@ class PredictRows:
 class PredictDocuments(PredictRows):
     """Raw documents → rows of the predictions table, in one pass."""
 
-    def __init__(self, bundle_uri: str, target: Target, *, all_scores: bool) -> None:
+    def __init__(self, bundle_uri: str, target: Target | MappedTarget, *, all_scores: bool) -> None:
         super().__init__(bundle_uri, target, all_scores=all_scores)
         self.features = FeaturesStep()
 
