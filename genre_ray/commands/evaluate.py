@@ -14,7 +14,6 @@ from pydantic import Field, model_validator
 from genre_ray import __version__
 from genre_ray.catalog.identifiers import Identifiers, read_identifiers
 from genre_ray.config import JobConfiguration, Settings
-from genre_ray.errors import OutputTakenError
 from genre_ray.reports.evaluation import evaluate
 from genre_ray.reports.html import render
 from genre_ray.reports.inputs import (
@@ -24,7 +23,7 @@ from genre_ray.reports.inputs import (
     truth_of_file,
 )
 from genre_ray.reports.result import EvaluationResult
-from genre_ray.runs.identity import Identity, make_identity, refuse_other, run_id
+from genre_ray.runs.identity import documented, make_identity, run_id
 from genre_ray.storage import bundles, objects, tables
 
 logger = logging.getLogger(__name__)
@@ -109,7 +108,8 @@ def run(configuration: EvaluateConfiguration) -> int:
     names = {"names": [_sha256(uri) for uri in named]} if named else {}
     identity = make_identity("evaluate", configuration.identity(), sources=sources, **names)
     page = objects.join(configuration.output, "report.html")
-    if _already_done(configuration, identity):
+    document_uri = objects.join(configuration.output, "report.json")
+    if documented(document_uri, configuration.output, identity, resume=configuration.resume):
         logger.info("nothing to do, run %s is complete, report: %s", run_id(identity), page)
         return 0
     identifiers = read_identifiers(configuration.identifiers, configuration.redirects)
@@ -122,29 +122,10 @@ def run(configuration: EvaluateConfiguration) -> int:
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     objects.write_bytes(page, render(results, configuration.title, __version__).encode())
-    if not objects.put_if_absent(_report_uri(configuration), text.encode()):
-        _already_done(configuration.model_copy(update={"resume": True}), identity)
+    if not objects.put_if_absent(document_uri, text.encode()):
+        documented(document_uri, configuration.output, identity, resume=True)  # another run's is an error
     logger.info("report of %d evaluations: %s", len(results), page)
     return 0
-
-
-def _report_uri(configuration: EvaluateConfiguration) -> str:
-    return objects.join(configuration.output, "report.json")
-
-
-def _already_done(configuration: EvaluateConfiguration, identity: Identity) -> bool:
-    """Whether the output holds this run's report; raises OutputTakenError for another's."""
-    uri = _report_uri(configuration)
-    if not objects.exists(uri):
-        return False
-    try:
-        theirs = json.loads(objects.read_bytes(uri))["identity"]
-    except (ValueError, LookupError, TypeError):
-        raise OutputTakenError(
-            f"{uri}: expected a report of genre_ray or nothing, found another file; choose another --output"
-        ) from None
-    refuse_other(configuration.output, theirs, identity, resume=configuration.resume)
-    return True
 
 
 def _contents(evaluation: Evaluation) -> dict[str, Any]:

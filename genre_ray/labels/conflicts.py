@@ -59,9 +59,11 @@ def parent_conflicts(from_taxonomy: str, to_taxonomy: str, there: Relations, our
 
 def without_counterpart(from_taxonomy: str, to_taxonomy: str, there: Relations) -> Iterator[Conflict]:
     """Labels of the first taxonomy that are related to none of the second: whoever answers there does not say them."""
+    alike = same_keys(there.found.from_labels, there.found.to_labels, _last_level)
     for i in np.flatnonzero(~(there.overlaps | there.by_name).any(axis=1)):
         count = int(there.found.count_from[i])
-        detail = "add a row to the mapping" if count else "no recording of it is annotated there"
+        like = [there.found.to_labels[j] for j in np.flatnonzero(alike[i])]
+        detail = f"of the same last level: {', '.join(like)}" if like else "none of the same last level either"
         label = there.found.from_labels[i]
         yield Conflict(from_taxonomy, label, to_taxonomy, "", "no_counterpart", 0, 0.0, count, 0, 1.0, detail)
 

@@ -68,6 +68,8 @@ def test_a_label_below_what_the_others_do_not_put_it_below():
 
 
 def test_labels_without_counterpart_are_told():
-    conflicts = found([["rock"]] * 40 + [["odd"]] * 3 + [["jazz"]] * 40, [["rock"]] * 42 + [["jazz"]] * 41)
-    assert set(conflicts) == {("no_counterpart", "odd", "")}
-    assert conflicts["no_counterpart", "odd", ""].count_from == 3
+    theirs = [["rock"]] * 42 + [["jazz"]] * 38 + [["jazz", "jazz---garage"]] * 3
+    conflicts = found([["rock"]] * 40 + [["garage"]] + [["odd"]] * 2 + [["jazz"]] * 40, theirs)
+    assert set(conflicts) == {("no_counterpart", "odd", ""), ("no_counterpart", "garage", "")}
+    assert conflicts["no_counterpart", "odd", ""].count_from == 2
+    assert conflicts["no_counterpart", "garage", ""].detail == "of the same last level: jazz---garage"
