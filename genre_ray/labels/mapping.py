@@ -93,9 +93,9 @@ class Relations:
 
     @cached_property
     def by_name(self) -> Marks:
-        """Of equal names, those for which there are too few recordings to learn from."""
-        count = np.minimum.outer(self.found.count_from, self.found.count_to)
-        return self.same_name & (count < self.rule.least)
+        """Of equal names, those for which there are too few recordings of either to deny it."""
+        few_from, few_to = self.found.count_from < self.rule.least, self.found.count_to < self.rule.least
+        return self.same_name & (few_from[:, None] | (few_to & (self.found.together > 0)))
 
     @cached_property
     def same(self) -> Marks:
@@ -105,7 +105,8 @@ class Relations:
     @cached_property
     def weights(self) -> Floats:
         """(from, to) how far the first label vouches for the second; a label's parents have no less than itself."""
-        weights = np.where(self.by_name, 1.0, np.where(self.overlaps, self.found.share, 0.0))
+        few = self.found.count_from[:, None] < self.rule.least
+        weights = np.where(self.by_name & few, 1.0, np.where(self.by_name | self.overlaps, self.found.share, 0.0))
         kept = self.same | self.within | self.contains | (weights >= self.rule.least_weight)
         kept |= weights == weights.max(axis=0, initial=np.finfo(float).tiny)
         for child, parent in reversed(self.above.edges(self.found.to_labels)):

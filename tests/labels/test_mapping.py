@@ -71,6 +71,12 @@ def test_too_few_recordings_say_nothing_and_equal_names_speak():
     named = {row.to_label: row for row in few.rows("a", "b") if row.from_label == "Hip-Hop"}
     assert set(named) == {"hip hop"}
     assert (named["hip hop"].relation, named["hip hop"].weight, named["hip hop"].by) == ("same", 1.0, "name")
+    # A common label is known to be a rare one seldom, whatever they are called; the rare one's few are not denied.
+    rare = relate([["jazz"]] * 40 + [["rock"]] * 40, [["Jazz"]] * 2 + [["x"]] * 38 + [["rock"]] * 40)
+    row = next(row for row in rare.rows("a", "b") if row.to_label == "Jazz")
+    assert (row.relation, row.weight, row.by) == ("same", 0.05, "name")
+    never = relate([["jazz"]] * 40 + [["rock"]] * 40, [["x"]] * 40 + [["rock"]] * 38 + [["Jazz"]] * 2)
+    assert ("jazz", "Jazz") not in relations(never)
     # With recordings enough these, not the name, decide.
     enough = relate([["rock"]] * 30 + [["pop"]] * 30, [["pop"]] * 30 + [["rock"]] * 30)
     assert relations(enough) == {("rock", "pop"): "same", ("pop", "rock"): "same"}
