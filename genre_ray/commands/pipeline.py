@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from genre_ray.commands import evaluate, fuse, ingest, predict, reconcile, train
+from genre_ray.commands import calibrate, evaluate, fuse, ingest, predict, reconcile, train
 from genre_ray.config import Execution, JobConfiguration
 from genre_ray.errors import ConfigurationError
 
@@ -17,6 +17,7 @@ JOBS: dict[str, tuple[Any, Any]] = {
     "fuse": (fuse.FuseConfiguration, fuse.run),
     "predict": (predict.PredictConfiguration, predict.run),
     "reconcile": (reconcile.ReconcileConfiguration, reconcile.run),
+    "calibrate": (calibrate.CalibrateConfiguration, calibrate.run),
     "evaluate": (evaluate.EvaluateConfiguration, evaluate.run),
 }
 

@@ -7,13 +7,17 @@ finds better thresholds.
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genre_ray.catalog.mapping_table import MappingTable
+from genre_ray.decisions.calibration import Calibration
+from genre_ray.decisions.policy import Policy
 from genre_ray.errors import ConfigurationError
 from genre_ray.inference.target import Target, read_targets
+from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.labels.translation import Translation
 from genre_ray.storage.bundles import Bundle
 
@@ -35,21 +39,18 @@ class MappedTarget:
     taxonomy: str
     sources: tuple[Target, ...]
     translation: Translation
-    calibration: str = "none"
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """(labels,) of the taxonomy that are mapped to, sorted."""
-        return self.translation.labels
-
-    @property
-    def thresholds(self) -> NDArray[np.float32]:
-        """(labels,)."""
-        return np.full(len(self.labels), LIKELIER_THAN_NOT, dtype=np.float32)
+    @cached_property
+    def policy(self) -> Policy:
+        """How its scores become labels: those of the taxonomy that are mapped to, by their names' hierarchy."""
+        labels = self.translation.labels
+        thresholds = np.full(len(labels), LIKELIER_THAN_NOT, dtype=np.float32)
+        return Policy(labels, thresholds, Calibration.none(len(labels)), tuple(Taxonomy.of_names(labels).edges(labels)))
 
     def select(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(rows, network's labels) scores → (rows, labels)."""
-        return self.translation(np.concatenate([source.select(scores) for source in self.sources], axis=1))
+        """(rows, network's labels) scores → (rows, labels), of what the sources' scores are by their own policies."""
+        found = [source.policy.probabilities(source.select(scores)) for source in self.sources]
+        return self.translation(np.concatenate(found, axis=1))
 
 
 def map_target(bundle: Bundle, taxonomy: str, table: MappingTable) -> MappedTarget:
