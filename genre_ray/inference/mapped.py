@@ -1,8 +1,7 @@
 """Answers in a taxonomy that a bundle was not trained for, through a mapping table.
 
 Each of the bundle's taxonomies that the table maps to the wanted one has its say, and a label's score is its best
-witness's (`genre_ray.labels.translation`). A label is answered when it is likelier than not; truth in that taxonomy
-finds better thresholds.
+witness's (`genre_ray.labels.translation`). A label is answered when it is likelier than not.
 """
 
 import logging
