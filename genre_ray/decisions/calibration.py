@@ -18,7 +18,6 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.isotonic import isotonic_regression
 
 from genre_ray.decisions.lines import IDENTITY, cross_entropy, log_odds, own_lines, shared_line, sigmoid
 from genre_ray.errors import InputError
@@ -188,6 +187,8 @@ def _worth(recordings: int) -> float:
 
 def _knots(truth: sparse.csc_array, scores: Scores, column: int) -> tuple[Scores, Scores]:
     """The label's map through bins of equally many positives, those of one isotonic block together."""
+    from sklearn.isotonic import isotonic_regression  # takes a second to import, and applying maps needs none of it
+
     odds = log_odds(scores[:, column])
     inside = odds[truth.indices[truth.indptr[column] : truth.indptr[column + 1]]]
     bins = min(_BINS, len(inside) // _BIN_POSITIVES)
