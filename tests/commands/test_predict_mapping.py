@@ -9,6 +9,7 @@ from genre_ray.catalog.mapping_table import read_mapping
 from genre_ray.commands import predict, reconcile
 from genre_ray.commands.predict import PredictConfiguration
 from genre_ray.commands.reconcile import ReconcileConfiguration
+from genre_ray.inference.answers import policy_of_table
 from genre_ray.storage import tables
 
 
@@ -32,17 +33,22 @@ def test_the_corrected_table_is_used(demo, job, mapping, tmp_path):
     code, log = job(predict, PredictConfiguration, *argv)
     assert code == 0, log
     found = {row["recording_id"]: row for row in tables.dataset(f"{tmp_path}/out/predictions").to_table().to_pylist()}
-    own = tables.dataset(f"{demo.output}/predictions/tags/predictions").to_table().to_pylist()
-    labels = json.loads(tables.part_metadata(f"{demo.output}/predictions/tags/predictions")["labels"])
+    stored = f"{demo.output}/predictions/tags/predictions"
+    own = tables.dataset(stored).to_table()
+    raw = tables.vectors(own["all_scores"])
+    policy = policy_of_table(stored, raw.shape[1])
+    calibrated = policy.probabilities(raw)
     answered = json.loads(tables.part_metadata(f"{tmp_path}/out/predictions")["labels"])
-    weights = {pair: w for pair, w in read_mapping(str(mapping)).weights["tags", "folder"].items() if pair[0] in labels}
+    weights = {
+        pair: w for pair, w in read_mapping(str(mapping)).weights["tags", "folder"].items() if pair[0] in policy.labels
+    }
     assert weights["rock---electro rock", "electronic"] == 1
     assert answered == ["classical", "electronic", "pop", "rock"]
     assert len(found) == len(own) == 144
-    for row in own:
-        scores = dict(zip(labels, row["all_scores"], strict=True))
+    for recording, row in zip(own["recording_id"].to_pylist(), calibrated.tolist(), strict=True):
+        scores = dict(zip(policy.labels, row, strict=True))
         expected = [max(scores[a] * w for (a, b), w in weights.items() if b == label) for label in answered]
-        np.testing.assert_allclose(found[row["recording_id"]]["all_scores"], expected, rtol=1e-5)
+        np.testing.assert_allclose(found[recording]["all_scores"], expected, rtol=1e-5)
     # A table that was corrected once more makes another run.
     mapping.write_text(mapping.read_text().replace("\toverlaps\t1\t0\t1", "\toverlaps\t0.5\t0\t1"))
     code, log = job(predict, PredictConfiguration, *argv, "--resume")
