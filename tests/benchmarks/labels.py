@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ BLOCK = 2000
 def main(name: str) -> None:
     """Measure one size and print it as JSON: seconds of each step and the peak of resident memory in MB."""
     from genre_ray.decisions.calibration import fit_calibration
-    from genre_ray.decisions.fitting import DecisionSettings, fit_policy
-    from genre_ray.decisions.thresholds import borrowed_thresholds, plug_in_thresholds, recording_threshold
+    from genre_ray.decisions.policy import Policy
+    from genre_ray.decisions.thresholds import borrowed_thresholds
     from genre_ray.labels.taxonomy import Taxonomy
     from genre_ray.metrics.official import official_scores
     from genre_ray.metrics.ranking import average_precision, roc_auc
@@ -44,16 +45,12 @@ def main(name: str) -> None:
         return result
 
     timed("calibration error of the scores", lambda: reliability(truth, scores))
-    timed("calibration, fitted", lambda: fit_calibration(truth, scores))
-    policy = timed(
-        "policy, fitted (with the calibration)", lambda: fit_policy(labels, pairs, truth, scores, DecisionSettings())
-    ).policy
+    calibration = timed("calibration, fitted", lambda: fit_calibration(truth, scores))
+    policy = Policy(tuple(labels), np.ones(len(labels), np.float32), calibration, tuple(pairs))
     before = policy.hierarchy.violations(scores)
     probabilities = timed("calibrated and made consistent", lambda: policy.probabilities(scores, out=scores))
-    timed("thresholds, plug-in", lambda: plug_in_thresholds(truth, probabilities))
-    timed("thresholds, borrowed", lambda: borrowed_thresholds(truth, probabilities, policy.hierarchy, 10))
-    timed("thresholds, of recordings", lambda: recording_threshold(truth, probabilities))
-    decided = timed("decided", lambda: policy.decide(probabilities)).labels
+    thresholds = timed("thresholds", lambda: borrowed_thresholds(truth, probabilities, policy.hierarchy, 10))
+    decided = timed("decided", lambda: replace(policy, thresholds=thresholds).decide(probabilities)).labels
     given = sparse.csr_array(decided)
     timed("official scores", lambda: official_scores(truth, given, labels))
     timed("ROC AUC", lambda: roc_auc(truth, probabilities))
