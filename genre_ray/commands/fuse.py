@@ -6,7 +6,8 @@ from pydantic import Field
 from genre_ray.commands.learning import LearningConfiguration, learn
 from genre_ray.errors import InputError
 from genre_ray.features.table import table_columns
-from genre_ray.inference.predictor import build, check_columns, open_bundle
+from genre_ray.inference.bundles import check_columns, open_bundle
+from genre_ray.inference.predictor import build
 from genre_ray.models.essentia import EssentiaNetwork
 from genre_ray.models.preparation import Embeddings, Standardise
 from genre_ray.runs.identity import make_identity
@@ -49,7 +50,7 @@ def _source(bundle: Bundle) -> tuple[Standardise, EssentiaNetwork]:
     if not isinstance(preparation, Standardise) or not isinstance(network, EssentiaNetwork):
         raise InputError(
             f"{bundle.uri}: expected a bundle of the system essentia to fuse, found {bundle.model['system']}; "
-            "name the bundles that it was fused from"
+            "name bundles of that system"
         )
     return preparation, network
 
