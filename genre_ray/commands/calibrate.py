@@ -64,7 +64,7 @@ def _relabel(configuration: CalibrateConfiguration, bundle: Bundle, target: Targ
         configuration,
         job="calibrate",
         table="predictions",
-        source=FeatureRows(configuration.predictions, limit=configuration.limit),
+        source=FeatureRows(configuration.predictions, limit=configuration.limit, columns=AnswerRows.columns),
         step=AnswerRows(target.policy, target.taxonomy, bundle.bundle_id),
         bundles=[bundle.bundle_id],
     )

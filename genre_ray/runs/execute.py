@@ -18,6 +18,7 @@ import ray
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
 from genre_ray.runs import pool
+from genre_ray.runs.allocation import keep_freed_memory
 from genre_ray.runs.isolation import Limits
 from genre_ray.runs.ledger import Ledger, ShardSummary
 from genre_ray.runs.plan import Remainder
@@ -99,6 +100,7 @@ class ResumingWorker:
         was_restarted: Callable[[], bool] | None = None,
         limits: Limits | None = None,
     ) -> None:
+        keep_freed_memory()
         output, name, *_ = self.ledger = ledger
         self.worker = ShardWorker(
             objects.join(output, name),

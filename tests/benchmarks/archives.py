@@ -17,12 +17,14 @@ from genre_ray.catalog.bzip2 import bzip2_blocks
 from genre_ray.catalog.sources import DocumentSource
 from genre_ray.features.table import FeaturesStep
 from genre_ray.runs.ahead import read_ahead
+from genre_ray.runs.allocation import keep_freed_memory
 
 DOCUMENTS, ROWS_PER_SHARD = 4_000, 5_000
 PACKED_BYTES = 150 * 2**20
 
 
 def benchmarks(scratch: Path) -> Iterator[Result]:
+    keep_freed_memory()  # as workers do
     archive = write_archive(scratch / "documents.tar.zst", DOCUMENTS)
     source, step = DocumentSource((str(archive),)), FeaturesStep()
     (item,) = source.cut(source.list_inputs(), ROWS_PER_SHARD)

@@ -62,11 +62,12 @@ def on_s3(bucket: str) -> Iterator[Result]:
         lambda: REAL_KEYS / seconds(listing),
         lambda: REAL_KEYS / seconds(plain_listing),
         unit="keys/s",
+        repetitions=3,
     )
     source = DocumentSource((documents,))
     with Inventory(source.list_inputs()) as files:
-        (item,) = source.cut(files, SMALL_FILES)
-    keys = [file.uri.removeprefix(f"s3://{bucket}/") for file in item.files]
+        items = list(source.cut(files, SMALL_FILES))
+    keys = [file.uri.removeprefix(f"s3://{bucket}/") for item in items for file in item.files]
 
     def get(key: str) -> int:
         return len(s3.client().get_object(Bucket=bucket, Key=key)["Body"].read())
@@ -76,7 +77,7 @@ def on_s3(bucket: str) -> Iterator[Result]:
             deque(pool.map(get, keys), maxlen=0)
 
     def read() -> None:
-        deque(source.read(item, SMALL_FILES, 0), maxlen=0)
+        deque((rows for item in items for rows in source.read(item, SMALL_FILES, 0)), maxlen=0)
 
     yield compare(
         f"read {SMALL_FILES:,} documents from S3, beside get_object of boto3 in {CONNECTIONS} threads",
@@ -84,6 +85,7 @@ def on_s3(bucket: str) -> Iterator[Result]:
         lambda: SMALL_FILES / seconds(transfer),
         unit="documents/s",
         at_least=1.0,
+        repetitions=3,
     )
 
 
