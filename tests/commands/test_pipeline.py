@@ -88,23 +88,35 @@ def test_labels_follow_from_all_scores_and_the_policy(output, name):
     assert told["calibration"] == "auto"
     maps = policy["calibration"]
     assert not maps["knots"], "so small a validation supports lines at most"
+
+    def closed(columns):
+        return {*columns} | {above for child, above in policy["pairs"] if child in {*columns}}
+
+    undecidable = 0
     for row in predictions(output, name).itertuples():
         odds = logit(np.clip(row.all_scores.astype(np.float64), 1e-38, 1 - 2**-24))
         scores = expit(np.array(maps["slopes"]) * odds + np.array(maps["intercepts"]))
         for child, above in policy["pairs"]:
             scores[child] = min(scores[child], scores[above])
         ratios = scores / np.array(thresholds)
-        assert not (np.abs(ratios - 1) < 1e-6).any()
-        columns = set(np.flatnonzero(ratios >= 1)) or {int(ratios.argmax())}
-        columns |= {above for child, above in policy["pairs"] if child in columns}
+        # A threshold is the score of some validation recording, which float32 and float64 may put on either side of it.
+        near = np.abs(ratios - 1) < 1e-6
+        undecidable += int(near.sum())
+        certain, possible = np.flatnonzero((ratios >= 1) & ~near), np.flatnonzero((ratios >= 1) | near)
+        if not possible.size:
+            certain = possible = np.array([ratios.argmax()])
         chosen = row.labels.tolist()
+        columns = {labels.index(label) for label in chosen}
 
         assert chosen == [labels[column] for column in sorted(columns)]
+        assert columns
+        assert closed(certain.tolist()) <= columns <= closed(possible.tolist())
         np.testing.assert_allclose(row.scores, scores[sorted(columns)], rtol=1e-5)
         assert not row.abstained
         for place, label in enumerate(chosen):
             parent = label.partition("---")[0]
             assert parent == label or parent in chosen[:place] or parent not in labels
+    assert undecidable <= 2 * len(labels)
 
 
 @pytest.mark.parametrize("name", BUNDLES)
