@@ -291,9 +291,19 @@ def sample() -> Path:
 
 @pytest.fixture
 def write_features(tmp_path: Path) -> Callable[..., str]:
-    """`write_features(values, recording_id=[…], …)`: a features table of (rows, columns) values, in several parts."""
+    """`write_features(values, recording_id=[…], …)`: a features table of (rows, columns) values, in several parts.
 
-    def write(values: Any, *, parts: int = 2, name: str = "features", **columns: Sequence[Any]) -> str:
+    Its features are called c0, c1, … where `names` does not name them.
+    """
+
+    def write(
+        values: Any,
+        *,
+        parts: int = 2,
+        name: str = "features",
+        names: Sequence[str] | None = None,
+        **columns: Sequence[Any],
+    ) -> str:
         import numpy as np
         import pyarrow as pa
 
@@ -301,7 +311,7 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
         from genre_ray.storage.schemas import features_schema
 
         values = np.asarray(values, dtype=np.float32)
-        schema = features_schema([f"c{column}" for column in range(values.shape[1])])
+        schema = features_schema(names or [f"c{column}" for column in range(values.shape[1])])
         filled: dict[str, Sequence[Any]] = {
             "recording_id": [f"r{row:04d}" for row in range(len(values))],
             "submission": [0] * len(values),

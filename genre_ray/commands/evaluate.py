@@ -40,6 +40,7 @@ class Evaluation(Settings):
     ground_truth: str | None = Field(None, description="URI of a ground truth TSV, taken whole")
     examples: str | None = Field(None, description="URI of a bundle, whose examples are the truth")
     part: PartName = Field("test", description="part of the examples to evaluate")
+    taxonomy: str | None = Field(None, description="of the examples; that of the predictions when not given")
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
@@ -66,6 +67,7 @@ class EvaluateConfiguration(JobConfiguration):
         None, description="of a single evaluation: URI of a bundle, whose examples are the truth"
     )
     part: PartName | None = Field(None, description="of a single evaluation: part of the examples, test when not given")
+    taxonomy: str | None = Field(None, description="of a single evaluation: taxonomy of the examples")
     title: str = Field("Evaluation", description="title of the report")
     seed: int = Field(0, ge=0, description="seed of the random baseline")
 
@@ -157,9 +159,15 @@ def _sha256(uri: str) -> str:
     return hashlib.sha256(objects.read_bytes(uri)).hexdigest()
 
 
+def _taxonomy(evaluation: Evaluation) -> str | None:
+    if evaluation.taxonomy is None and evaluation.predictions is not None:
+        return tables.part_metadata(evaluation.predictions).get("taxonomy")
+    return evaluation.taxonomy
+
+
 def _evaluate(evaluation: Evaluation, configuration: EvaluateConfiguration) -> EvaluationResult:
     if evaluation.examples is not None:
-        truth = truth_of_examples(evaluation.examples, evaluation.part)
+        truth = truth_of_examples(evaluation.examples, evaluation.part, _taxonomy(evaluation))
     else:
         truth = truth_of_file(str(evaluation.ground_truth))
     truth = truth.first(configuration.limit)

@@ -3,19 +3,20 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
 from genre_ray.catalog.ground_truth import read_ground_truth
-from genre_ray.config import JobConfiguration
+from genre_ray.config import JobConfiguration, Settings
 from genre_ray.decisions.thresholds import plug_in_thresholds
 from genre_ray.features.columns import schema_hash
 from genre_ray.features.table import table_columns
 from genre_ray.inference.predictor import Predictor, to_tensors
 from genre_ray.inference.recordings import average_submissions
+from genre_ray.inference.target import Target
 from genre_ray.labels.space import label_matrix
 from genre_ray.metrics.ranking import average_precision, roc_auc
 from genre_ray.models.preparation import Preparation
@@ -25,7 +26,7 @@ from genre_ray.runs.identity import Identity, claim, refuse_other, run_id
 from genre_ray.storage import bundles, objects, tables
 from genre_ray.storage.bundles import Bundle
 from genre_ray.training.examples import Examples, load_rows
-from genre_ray.training.join import Split, make_examples
+from genre_ray.training.join import Split, join_taxonomies, make_examples
 from genre_ray.training.learner import Task
 from genre_ray.training.loop import Fitted, fit
 from genre_ray.training.systems import System
@@ -33,23 +34,75 @@ from genre_ray.training.systems import System
 logger = logging.getLogger(__name__)
 
 
-class LearningConfiguration(JobConfiguration):
-    """Settings of everything that learns from a features table and a ground truth."""
+class Source(Settings):
+    """The ground truths of one taxonomy."""
 
-    features: str = Field(description="features table, e.g. OUTPUT/features of an ingest")
-    taxonomy: str = Field(description="name of the taxonomy that the labels belong to")
     ground_truth: str = Field(description="TSV of the task, also .bz2; train's, or all parts' when it is the only one")
     validation_ground_truth: str | None = Field(None, description="TSV of the validation part")
     test_ground_truth: str | None = Field(None, description="TSV of the test part")
+
+    @model_validator(mode="after")
+    def _parts(self) -> "Source":
+        if self.test_ground_truth and not self.validation_ground_truth:
+            raise ValueError("test_ground_truth needs validation_ground_truth too: name both, or split by hash")
+        return self
+
+    def uris(self) -> dict[str, str]:
+        """Ground truths by part; one of `all` when the parts are to be made by hash."""
+        if self.validation_ground_truth is None:
+            return {"all": self.ground_truth}
+        uris = {"train": self.ground_truth, "validation": self.validation_ground_truth}
+        return uris | ({"test": self.test_ground_truth} if self.test_ground_truth else {})
+
+
+class LearningConfiguration(JobConfiguration):
+    """Settings of everything that learns from a features table and a ground truth, or several that are joined."""
+
+    features: str = Field(description="features table, e.g. OUTPUT/features of an ingest")
+    taxonomy: str | None = Field(
+        None,
+        description="name of the taxonomy that the labels belong to; of several sources, the one answered by default",
+    )
+    ground_truth: str | None = Field(
+        None, description="TSV of the task, also .bz2; train's, or all parts' when it is the only one"
+    )
+    validation_ground_truth: str | None = Field(None, description="TSV of the validation part")
+    test_ground_truth: str | None = Field(None, description="TSV of the test part")
+    sources: dict[str, Source] = Field(
+        {}, description="several taxonomies to learn together: the ground truths of each by its name"
+    )
+    unlabelled: Literal["negative", "masked"] = Field(
+        "negative", description="what labels are to a recording that their sources did not annotate: negative or masked"
+    )
     split: Split = Split()
     rules: dict[str, Any] = Field({}, description="training rules that differ from the system's published ones")
     network: dict[str, Any] = Field({}, description="network settings that differ from the published ones")
 
     @model_validator(mode="after")
-    def _parts(self) -> "LearningConfiguration":
-        if self.test_ground_truth and not self.validation_ground_truth:
-            raise ValueError("test_ground_truth needs validation_ground_truth too: name both, or split by hash")
+    def _one_way(self) -> "LearningConfiguration":
+        single = [name for name in Source.model_fields if getattr(self, name) is not None]
+        if not self.sources:
+            missing = [name for name in ("taxonomy", "ground_truth") if getattr(self, name) is None]
+            if missing:
+                raise ValueError(f"expected taxonomy and ground_truth, or sources; found no {' and no '.join(missing)}")
+        elif single:
+            raise ValueError(f"expected either sources or {', '.join(single)}, found both; move them below sources")
+        elif self.taxonomy is not None and self.taxonomy not in self.sources:
+            raise ValueError(f"expected taxonomy to be one of {', '.join(self.sources)}, found {self.taxonomy}")
+        if len({source.validation_ground_truth is None for source in self.truths().values()}) > 1:
+            # A hash knows nothing of the organisers' parts: it would put one source's test recordings in train.
+            raise ValueError("expected validation_ground_truth of all sources or of none; give them or leave them out")
         return self
+
+    def truths(self) -> dict[str, Source]:
+        """The ground truths of each taxonomy, however they were given."""
+        if self.sources:
+            return dict(sorted(self.sources.items()))
+        return {str(self.taxonomy): Source(**{name: getattr(self, name) for name in Source.model_fields})}
+
+    def answers(self) -> str:
+        """The taxonomy that a bundle answers in when it is not asked for another."""
+        return self.taxonomy or min(self.sources)
 
 
 def learn(
@@ -78,26 +131,28 @@ def learn(
     if configuration.dry_run:
         logger.info("would train %s on them with %s", system.name, rules)
         return 0
+    preparation = prepare(examples, version)
     scratch = objects.join(objects.absolute(configuration.output), "_run")
     # Two trainings at once would mix their files; what is wrong with the inputs was said before, and claims nothing.
     claim(objects.join(scratch, "claim.json"), configuration.output, identity, resume=configuration.resume)
     # Workers have working directories of their own.
     features = objects.absolute(configuration.features)
-    task = Task(system, network, rules, prepare(examples, version), features, version, examples)
+    task = Task(system, network, rules, preparation, features, version, examples)
     cluster.connect()
     # Another run's checkpoints are not this one's, even where neither came to its bundle.
     fitted = fit(task, objects.join(scratch, run_id(identity)), configuration.execution)
-    logger.info("%s: best of %d epochs is %d", configuration.taxonomy, len(fitted.history), fitted.best_epoch + 1)
+    logger.info("best of %d epochs is %d", len(fitted.history), fitted.best_epoch + 1)
     model = _describe(configuration, identity, task)
     tensors = to_tensors(task.preparation, fitted.weights)
-    scores, truth = _validation_scores(task, Predictor(Bundle(configuration.output, "", model, tensors)))
-    model["thresholds"] = plug_in_thresholds(truth, scores).tolist()
-    model["metrics"] = _metrics(fitted, scores, truth)
+    targets, metrics = _decide(task, Predictor(Bundle(configuration.output, "", model, tensors)))
+    model["targets"] = {target.taxonomy: target.describe() for target in targets}
+    model["metrics"] = {"part": "validation", "targets": metrics, **_progress(fitted)}
     if not bundles.write_bundle(configuration.output, model, tensors, examples.per_recording(), card(model)):
         _already_done(configuration, identity)  # another run's is an error, this run's is as good
         return 0
     objects.delete_folder(scratch)
-    logger.info("%s: bundle written, validation ROC AUC %.4f", configuration.output, model["metrics"]["roc_auc"] or 0)
+    reached = ", ".join(f"{taxonomy} {found['roc_auc'] or 0:.4f}" for taxonomy, found in metrics.items())
+    logger.info("%s: bundle written, validation ROC AUC: %s", configuration.output, reached)
     return 0
 
 
@@ -116,29 +171,31 @@ def _already_done(configuration: LearningConfiguration, identity: Identity) -> b
 
 
 def _read_examples(configuration: LearningConfiguration, version: int) -> Examples:
-    if configuration.validation_ground_truth is None:
-        uris = {"all": configuration.ground_truth}
-    else:
-        uris = {"train": configuration.ground_truth, "validation": configuration.validation_ground_truth}
-        if configuration.test_ground_truth:
-            uris["test"] = configuration.test_ground_truth
-    truths = {part: read_ground_truth(uri) for part, uri in uris.items()}
-    examples = make_examples(configuration.features, version, truths, configuration.split, configuration.limit)
+    sources = {}
+    for taxonomy, source in configuration.truths().items():
+        truths = {part: read_ground_truth(uri) for part, uri in source.uris().items()}
+        found = make_examples(configuration.features, version, truths, configuration.split, configuration.limit)
+        logger.info("%s: %s", taxonomy, _counted(found))
+        sources[taxonomy] = found
+    joined = join_taxonomies(sources, masked=configuration.unlabelled == "masked")
+    if len(sources) > 1:
+        logger.info("joined: %s", _counted(joined))
+    return joined
+
+
+def _counted(examples: Examples) -> str:
     counts = ", ".join(f"{count} {part}" for part, count in sorted(Counter(examples.parts.tolist()).items()))
-    logger.info("%s: %d labels, rows: %s", configuration.taxonomy, len(examples.labels), counts)
-    return examples
+    return f"{len(examples.labels)} labels, rows: {counts}"
 
 
 def _describe(configuration: LearningConfiguration, identity: Identity, task: Task) -> dict[str, Any]:
-    columns, labels = table_columns(configuration.features), task.examples.labels
+    columns = table_columns(configuration.features)
     return {
         "system": task.system.name,
         "task": task.system.outputs.task,
         "source": task.system.source,
-        "taxonomy": configuration.taxonomy,
-        "labels": list(labels),
-        "thresholds": [1.0] * len(labels),
-        "calibration": "none",
+        "taxonomy": configuration.answers(),
+        "labels": list(task.examples.labels),
         "architecture": {
             "inputs": task.preparation.width,
             "network": task.network.model_dump(mode="json"),
@@ -160,29 +217,38 @@ def _data(task: Task) -> dict[str, Any]:
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         extractors.update(batch.column("extractor").take(pa.array(rows[low:high] - start)).to_pylist())
         start += batch.num_rows
-    recordings = task.examples.per_recording()
+    parts = dict(zip(task.examples.recording_ids.tolist(), task.examples.parts.tolist(), strict=True))
     return {
-        "recordings": dict(sorted(Counter(recordings["part"].to_pylist()).items())),
+        "recordings": dict(sorted(Counter(parts.values()).items())),
         "rows": len(task.examples),
         "extractors": dict(extractors.most_common()),
     }
 
 
-def _validation_scores(task: Task, predictor: Predictor) -> tuple[np.ndarray[Any, Any], Any]:
-    """Scores and truth of the validation recordings, a recording's submissions averaged."""
+def _decide(task: Task, predictor: Predictor) -> tuple[list[Target], dict[str, dict[str, Any]]]:
+    """Each taxonomy's target and metrics, from the validation recordings that it annotated itself."""
     validation = task.examples.of("validation")
     batches = load_rows(task.features_uri, task.features_version, validation.rows)
     scores = np.concatenate([predictor.scores(batch) for batch in batches])
-    recordings, means = average_submissions(validation.recording_ids.tolist(), scores)
-    label_sets = dict(zip(validation.recording_ids.tolist(), validation.label_sets, strict=True))
-    return means, label_matrix([label_sets[recording] for recording in recordings], task.examples.labels)
+    targets, metrics = [], {}
+    for taxonomy, annotations in validation.taxonomies.items():
+        there = annotations.annotated
+        ids = validation.recording_ids[there].tolist()
+        recordings, means = average_submissions(ids, scores[np.ix_(there, annotations.columns)])
+        label_sets = dict(zip(ids, annotations.label_sets[there], strict=True))
+        truth = label_matrix([label_sets[recording] for recording in recordings], annotations.labels)
+        thresholds = plug_in_thresholds(truth, means)
+        targets.append(Target(taxonomy, annotations.labels, annotations.columns, thresholds))
+        metrics[taxonomy] = {
+            "recordings": len(recordings),
+            "roc_auc": roc_auc(truth, means).macro,
+            "average_precision": average_precision(truth, means).macro,
+        }
+    return targets, metrics
 
 
-def _metrics(fitted: Fitted, scores: np.ndarray[Any, Any], truth: Any) -> dict[str, Any]:
+def _progress(fitted: Fitted) -> dict[str, Any]:
     return {
-        "part": "validation",
-        "roc_auc": roc_auc(truth, scores).macro,
-        "average_precision": average_precision(truth, scores).macro,
         "best_epoch": fitted.best_epoch + 1,
         "epochs": len(fitted.history),
         "history": fitted.history,

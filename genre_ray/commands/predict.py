@@ -8,12 +8,12 @@ from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_ME
 from genre_ray.catalog.run_file import format_run
 from genre_ray.catalog.sources import DocumentSource, refuse_output_among
 from genre_ray.config import JobConfiguration
-from genre_ray.errors import ConfigurationError
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.table import FeatureRows, table_columns
 from genre_ray.inference.batch import PredictDocuments, PredictRows
 from genre_ray.inference.predictor import check_columns, open_bundle
 from genre_ray.inference.recordings import recording_labels
+from genre_ray.inference.target import find_target
 from genre_ray.runs.batch import run_batch
 from genre_ray.storage import objects
 
@@ -43,12 +43,7 @@ class PredictConfiguration(JobConfiguration):
 def run(configuration: PredictConfiguration) -> int:
     """Carry the job out; return its exit code."""
     bundle = open_bundle(configuration.bundle)
-    taxonomy = bundle.model["taxonomy"]
-    if configuration.target not in (None, taxonomy):
-        raise ConfigurationError(
-            f"--target {configuration.target}: the bundle {bundle.uri} answers in {taxonomy!r}; "
-            "leave --target out or use a bundle trained for it"
-        )
+    target = find_target(bundle.model, bundle.uri, configuration.target)
     source: DocumentSource | FeatureRows
     step: PredictRows
     if configuration.features is None:
@@ -61,11 +56,11 @@ def run(configuration: PredictConfiguration) -> int:
             configuration.max_members,
             configuration.max_expansion,
         )
-        step = PredictDocuments(bundle.uri, bundle.model, all_scores=configuration.all_scores)
+        step = PredictDocuments(bundle.uri, target, all_scores=configuration.all_scores)
     else:
         source = FeatureRows(configuration.features, limit=configuration.limit)
         check_columns(bundle, table_columns(configuration.features), configuration.features)
-        step = PredictRows(bundle.uri, bundle.model, all_scores=configuration.all_scores)
+        step = PredictRows(bundle.uri, target, all_scores=configuration.all_scores)
     code = run_batch(
         configuration,
         job="predict",

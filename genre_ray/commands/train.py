@@ -3,8 +3,9 @@
 from pydantic import Field
 
 from genre_ray.commands.learning import LearningConfiguration, learn
-from genre_ray.features.scaling import fit_scaling
-from genre_ray.models.preparation import Standardise
+from genre_ray.errors import ConfigurationError
+from genre_ray.features.table import table_columns
+from genre_ray.models.preparation import Preparation
 from genre_ray.runs.identity import make_identity
 from genre_ray.storage import tables
 from genre_ray.training.examples import Examples, load_rows
@@ -12,9 +13,11 @@ from genre_ray.training.systems import find_system
 
 
 class TrainConfiguration(LearningConfiguration):
-    """Train one model for one taxonomy; OUTPUT becomes a bundle."""
+    """Train one model for one taxonomy, or for several joined; OUTPUT becomes a bundle."""
 
-    system: str = Field("essentia", description="what to train: essentia (S0's network over 2669 features)")
+    system: str = Field(
+        "essentia", description="what to train: essentia (S0, over 2669 features) or melband (S1, over mel bands)"
+    )
     clip_sd: float | None = Field(
         None, gt=0, description="bound standardised values to so many deviations; off as published"
     )
@@ -22,11 +25,19 @@ class TrainConfiguration(LearningConfiguration):
 
 def run(configuration: TrainConfiguration) -> int:
     """Carry the job out; return its exit code."""
+    system = find_system(configuration.system)
+    prepare = system.prepare
+    if prepare is None:
+        raise ConfigurationError(f"the system {system.name} learns from bundles, found it in train; use the job fuse")
     version = tables.open_table(configuration.features).version()
     identity = make_identity("train", configuration.identity(), features_version=version)
 
-    def standardise(examples: Examples, version: int) -> Standardise:
-        rows = load_rows(configuration.features, version, examples.of("train").rows)
-        return Standardise.of(fit_scaling(rows), configuration.clip_sd)
+    def prepared(examples: Examples, version: int) -> Preparation:
+        training = examples.of("train").rows
+        return prepare(
+            table_columns(configuration.features),
+            lambda: load_rows(configuration.features, version, training),
+            configuration.clip_sd,
+        )
 
-    return learn(configuration, find_system(configuration.system), identity, standardise)
+    return learn(configuration, system, identity, prepared)

@@ -13,6 +13,7 @@ from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.decisions.thresholds import decide
 from genre_ray.features.table import FeaturesStep, rejections
 from genre_ray.inference.predictor import Predictor
+from genre_ray.inference.target import Target
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_bundle
 from genre_ray.storage.schemas import predictions_schema
@@ -21,18 +22,19 @@ from genre_ray.storage.schemas import predictions_schema
 class PredictRows:
     """Rows of a features table → rows of the predictions table.
 
-    A row whose scores are not finite (its features overflow the network) is rejected.
+    A row whose scores are not finite (its features overflow the network) is rejected. The table is in the target's
+    labels, whatever else the network knows.
     """
 
     gains_from_gpu = True
 
-    def __init__(self, bundle_uri: str, model: dict[str, Any], *, all_scores: bool) -> None:
-        self.bundle_uri, self.all_scores, self.taxonomy = bundle_uri, all_scores, str(model["taxonomy"])
+    def __init__(self, bundle_uri: str, target: Target, *, all_scores: bool) -> None:
+        self.bundle_uri, self.all_scores, self.target = bundle_uri, all_scores, target
         metadata = {
-            "labels": json.dumps(model["labels"], ensure_ascii=False),
-            "thresholds": json.dumps(model["thresholds"]),
-            "calibration": model["calibration"],
-            "taxonomy": self.taxonomy,
+            "labels": json.dumps(target.labels, ensure_ascii=False),
+            "thresholds": json.dumps(target.thresholds.tolist()),
+            "calibration": target.calibration,
+            "taxonomy": target.taxonomy,
         }
         self.schema = predictions_schema(metadata, all_scores=all_scores)
 
@@ -48,13 +50,13 @@ class PredictRows:
     def __call__(self, rows: pa.RecordBatch | pa.Table) -> tuple[pa.Table, pa.Table]:
         """See `genre_ray.runs.worker.Step`."""
         rows = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
-        scores = self.predictor.scores(tables.vectors(rows.column("features")))
+        scores = self.target.select(self.predictor.scores(tables.vectors(rows.column("features"))))
         finite = np.isfinite(scores).all(axis=1)
         return self._table(rows.filter(finite), scores[finite]), self._rejected(rows.filter(~finite))
 
     def _table(self, rows: pa.Table, scores: np.ndarray[Any, np.dtype[np.float32]]) -> pa.Table:
-        decided = decide(scores, self.predictor.thresholds)
-        label_column = pa.array(self.predictor.labels, pa.string())
+        decided = decide(scores, self.target.thresholds)
+        label_column = pa.array(self.target.labels, pa.string())
         offsets = pa.array(np.concatenate([[0], decided.sum(axis=1).cumsum()]), pa.int32())
         chosen = pa.array(decided.nonzero()[1])
         count = rows.num_rows
@@ -62,7 +64,7 @@ class PredictRows:
             rows.column("recording_id"),
             rows.column("submission"),
             pa.array(["recording"] * count, pa.string()),
-            pa.array([self.taxonomy] * count, pa.string()),
+            pa.array([self.target.taxonomy] * count, pa.string()),
             # Columns are sorted by label, and a parent's name is the beginning of its children's: parents come first.
             pa.ListArray.from_arrays(offsets, label_column.take(chosen)),
             pa.ListArray.from_arrays(offsets, pa.array(scores[decided], pa.float32())),
@@ -88,8 +90,8 @@ class PredictRows:
 class PredictDocuments(PredictRows):
     """Raw documents → rows of the predictions table, in one pass."""
 
-    def __init__(self, bundle_uri: str, model: dict[str, Any], *, all_scores: bool) -> None:
-        super().__init__(bundle_uri, model, all_scores=all_scores)
+    def __init__(self, bundle_uri: str, target: Target, *, all_scores: bool) -> None:
+        super().__init__(bundle_uri, target, all_scores=all_scores)
         self.features = FeaturesStep()
 
     def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:

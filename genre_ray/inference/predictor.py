@@ -12,6 +12,7 @@ from torch import nn
 
 from genre_ray.errors import InputError
 from genre_ray.features.columns import schema_hash
+from genre_ray.inference.target import read_targets
 from genre_ray.models.preparation import Preparation, build_preparation
 from genre_ray.storage.bundles import Bundle, Tensors, read_bundle
 from genre_ray.training.systems import find_system
@@ -23,8 +24,6 @@ DESCRIPTION: dict[str, type] = {
     "system": str,
     "taxonomy": str,
     "labels": list,
-    "thresholds": list,
-    "calibration": str,
     "architecture": dict,
     "preprocessing": dict,
     "input": dict,
@@ -39,7 +38,6 @@ class Predictor:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.bundle_id, self.model = bundle.bundle_id, bundle.model
         self.labels: tuple[str, ...] = tuple(bundle.model["labels"])
-        self.thresholds = np.array(bundle.model["thresholds"], dtype=np.float32)
         self.system = find_system(bundle.model["system"])
         self.preparation, self.network = build(bundle)
         self.preparation.to(self.device).eval()
@@ -98,10 +96,9 @@ def open_bundle(uri: str) -> Bundle:
                 f"{uri}: expected {key} in model.json to be a {kind.__name__}, found {type(found).__name__}; "
                 "restore the bundle"
             )
-    if len(bundle.model["labels"]) != len(bundle.model["thresholds"]) or not {"schema_hash", "columns"} <= {
-        *bundle.model["input"]
-    }:
-        raise InputError(f"{uri}: expected a threshold for each label and the input's columns; restore the bundle")
+    if not {"schema_hash", "columns"} <= {*bundle.model["input"]}:
+        raise InputError(f"{uri}: expected the input's columns and their hash in model.json; restore the bundle")
+    read_targets(bundle.model, uri)
     return bundle
 
 

@@ -1,10 +1,66 @@
-"""A label space: the sorted labels of a taxonomy, one column each, genres and subgenres alike."""
+"""A label space: the sorted labels of one taxonomy, or of several joined, a column each, genres and subgenres alike."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
+
+from genre_ray.errors import InputError
+from genre_ray.labels.names import normalise
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """One label space for the labels of one or several taxonomies.
+
+    Attributes:
+        labels: sorted; the taxonomy's own names, or the normalised ones of several taxonomies.
+        columns: by taxonomy, the column of each of its own labels, in their order.
+    """
+
+    labels: tuple[str, ...]
+    columns: Mapping[str, NDArray[np.int64]]
+
+    @classmethod
+    def join(cls, vocabularies: Mapping[str, Sequence[str]]) -> Self:
+        """The union of several taxonomies' labels; one taxonomy alone keeps its names.
+
+        Args:
+            vocabularies: each taxonomy's labels, sorted.
+
+        Raises:
+            InputError: two labels of one taxonomy would become the same.
+        """
+        alone = len(vocabularies) == 1
+        named = {
+            taxonomy: list(labels) if alone else _normalised(taxonomy, labels)
+            for taxonomy, labels in vocabularies.items()
+        }
+        space = sorted({label for labels in named.values() for label in labels})
+        place = {label: column for column, label in enumerate(space)}
+        return cls(
+            tuple(space),
+            {
+                taxonomy: np.array([place[label] for label in labels], dtype=np.int64)
+                for taxonomy, labels in named.items()
+            },
+        )
+
+
+def _normalised(taxonomy: str, labels: Sequence[str]) -> list[str]:
+    origin: dict[str, str] = {}
+    for label in labels:
+        name = normalise(label)
+        if name in origin:
+            raise InputError(
+                f"{taxonomy}: expected labels that differ in their letters, found {origin[name]!r} and {label!r}, "
+                f"which both become {name!r} where taxonomies are joined; rename one of them"
+            )
+        origin[name] = label
+    return list(origin)
 
 
 def label_matrix(label_sets: Iterable[Sequence[str]], labels: Sequence[str]) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genre_ray.features.melbands import BANDS, MELBAND_COLUMNS, STATISTICS, melband_places
 from genre_ray.features.scaling import Scaling
 from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
 
@@ -44,6 +45,47 @@ class Standardise(nn.Module):
         standardised = (features - self.mean) * self.scale
         standardised = torch.where(standardised.isnan(), 0.0, standardised)
         return standardised if self.clip_sd is None else standardised.clamp(-self.clip_sd, self.clip_sd)
+
+
+class Melbands(nn.Module):
+    """(rows, columns) raw values → (rows, statistics × bands) mel bands, each statistic relative to its own maximum.
+
+    S1's input, rounded to float16 as its training data were stored. A statistic whose maximum is 0 stays as it is, one
+    with a missing value (NaN) becomes 0.
+
+    Attributes:
+        width: columns of the result, which are `MELBAND_COLUMNS`.
+    """
+
+    places: Tensor
+
+    def __init__(self, places: Sequence[int] = (0,) * len(MELBAND_COLUMNS)) -> None:
+        super().__init__()
+        self.width = len(MELBAND_COLUMNS)
+        self.register_buffer("places", torch.tensor(places, dtype=torch.int64))
+
+    @classmethod
+    def of(cls, columns: Sequence[str]) -> "Melbands":
+        """For a table of these columns.
+
+        Raises:
+            InputError: the table has no mel bands.
+        """
+        return cls(melband_places(columns))
+
+    def describe(self) -> dict[str, Any]:
+        """What `build_preparation` needs to make it again, but for the tensors."""
+        return {"kind": "melbands"}
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(rows, columns) → (rows, statistics × bands)."""
+        bands = features[:, self.places].view(-1, len(STATISTICS), BANDS)
+        maximum = bands.amax(dim=2, keepdim=True)
+        relative = bands / torch.where(maximum == 0, 1.0, maximum)
+        # Only values below 0, which no spectrum has, can leave the range of float16.
+        bound = torch.finfo(torch.float16).max
+        stored = relative.clamp(-bound, bound).to(torch.float16).to(features.dtype)
+        return torch.where(maximum.isnan(), 0.0, stored).flatten(1)
 
 
 class Embeddings(nn.Module):
@@ -88,13 +130,15 @@ class Embeddings(nn.Module):
         return torch.cat(embeddings, dim=1)
 
 
-Preparation = Standardise | Embeddings
+Preparation = Standardise | Melbands | Embeddings
 
 
 def build_preparation(description: dict[str, Any]) -> Preparation:
     """The preparation that described itself so, with empty tensors."""
     if description["kind"] == "standardise":
         return Standardise(description["columns"], description["clip_sd"])
+    if description["kind"] == "melbands":
+        return Melbands()
     sources = []
     for source in description["sources"]:
         columns, clip_sd = source["standardise"]["columns"], source["standardise"]["clip_sd"]

@@ -19,12 +19,12 @@ def card(model: Mapping[str, Any]) -> str:
 
     Args:
         model: the bundle's description, as in `model.json`: `labels` in order and, where known, `system`,
-            `task`, `taxonomy`, `source` (of the system), `input`, `preprocessing`, `architecture`, `rules` (of
-            training), `thresholds` (a label; null: none), `calibration`, `data`, `metrics` and `lineage`. What is
+            `task`, `targets` (taxonomy: its `labels`, `thresholds` and `calibration`), `source` (of the system),
+            `input`, `preprocessing`, `architecture`, `rules` (of training), `data`, `metrics` and `lineage`. What is
             not there is not invented: its section says so.
     """
     labels: Sequence[str] = model.get("labels", [])
-    thresholds: Sequence[float | None] = model.get("thresholds") or [None] * len(labels)
+    targets: Mapping[str, Mapping[str, Any]] = model.get("targets", {})
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,
@@ -37,11 +37,14 @@ def card(model: Mapping[str, Any]) -> str:
         system=model.get("system", "unnamed"),
         source=model.get("source"),
         task=model.get("task", "multi_label"),
-        taxonomy=model.get("taxonomy") or "not named",
-        calibration=model.get("calibration") or "none",
+        taxonomies=list(targets) or ["not named"],
+        calibration=", ".join(sorted({str(target["calibration"]) for target in targets.values()})) or "none",
         genres=sum(not is_subgenre(label) for label in labels),
         subgenres=sum(map(is_subgenre, labels)),
-        labels=list(zip(labels, thresholds, strict=True)),
+        targets=[
+            (taxonomy, list(zip(target["labels"], target["thresholds"], strict=True)))
+            for taxonomy, target in targets.items()
+        ],
         network=_facts({key: model[key] for key in NETWORK if key in model}),
         data=_facts(model.get("data") or {}),
         metrics=_facts(model.get("metrics") or {}),

@@ -97,13 +97,27 @@ def truth_of_file(uri: str) -> Truth:
     return Truth(uri, None, tuple(found.recording_ids), tuple(tuple(labels) for labels in found.labels))
 
 
-def truth_of_examples(uri: str, part: str) -> Truth:
+def truth_of_examples(uri: str, part: str, taxonomy: str | None = None) -> Truth:
     """The examples of one part of a bundle as the truth.
 
+    Args:
+        uri: the bundle.
+        part: `train`, `validation` or `test`.
+        taxonomy: whose labels; may be left out where the bundle has learnt from one taxonomy only.
+
     Raises:
-        InputError: no recording is in that part.
+        InputError: no recording of the taxonomy is in that part, or it is not said which taxonomy of several.
     """
     examples = read_examples(uri)
+    taxonomies = sorted(set(examples["taxonomy"].to_pylist()))
+    if taxonomy is None and len(taxonomies) == 1:
+        taxonomy = taxonomies[0]
+    if taxonomy not in taxonomies:
+        raise InputError(
+            f"{uri}: expected examples of {'one taxonomy' if taxonomy is None else repr(taxonomy)}, found those of "
+            f"{', '.join(taxonomies) or 'none'}; name one of them as the taxonomy of the evaluation"
+        )
+    examples = examples.filter(pc.equal(examples["taxonomy"], taxonomy))
     parts = np.array(examples["part"].to_pylist(), dtype=str)
     ids, labels = examples["recording_id"].to_pylist(), examples["labels"].to_pylist()
     rows = np.flatnonzero(parts == part)

@@ -21,7 +21,15 @@ from genre_ray.storage import objects
 
 MODEL, WEIGHTS, EXAMPLES, CARD = "model.json", "model.safetensors", "examples.parquet", "README.md"
 
-EXAMPLES_SCHEMA = pa.schema([("recording_id", pa.string()), ("part", pa.string()), ("labels", pa.list_(pa.string()))])
+EXAMPLES_SCHEMA = pa.schema(
+    [
+        ("recording_id", pa.string()),
+        ("taxonomy", pa.string()),
+        ("part", pa.string()),
+        ("labels", pa.list_(pa.string())),
+    ]
+)
+"""A recording has a row for each taxonomy that annotated it, in that taxonomy's names, and one part in all of them."""
 
 Tensors = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
@@ -92,9 +100,13 @@ def read_bundle(uri: str) -> Bundle:
 
 
 def read_examples(uri: str) -> pa.Table:
-    """Which recordings a bundle learnt from: `recording_id`, `part`, `labels`."""
+    """Which recordings a bundle learnt from, as `EXAMPLES_SCHEMA`."""
     _, model = read_model(uri)
-    return pq.read_table(pa.BufferReader(read_file(uri, EXAMPLES, model)))
+    examples = pq.read_table(pa.BufferReader(read_file(uri, EXAMPLES, model)))
+    if "taxonomy" not in examples.column_names:
+        # Older bundles had one taxonomy only, which their description names.
+        examples = examples.add_column(1, "taxonomy", pa.array([model.get("taxonomy")] * len(examples), pa.string()))
+    return examples
 
 
 def read_file(uri: str, name: str, model: dict[str, Any]) -> bytes:

@@ -4,17 +4,42 @@ Features stay where they are; an example refers to them by the row's position in
 are small and travel with the examples.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from genre_ray.labels.space import label_matrix
+from genre_ray.models.outputs import UNKNOWN
 from genre_ray.storage import bundles, tables
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What one taxonomy says of the examples.
+
+    Attributes:
+        labels: (labels,) its own names, sorted.
+        columns: (labels,) the column of each of them in the examples' label space.
+        label_sets: (examples,) in its own names; empty for a recording that it did not annotate.
+    """
+
+    labels: tuple[str, ...]
+    columns: Array
+    label_sets: Array
+
+    @property
+    def annotated(self) -> Array:
+        """(examples,) whether it annotated the recording."""
+        return np.fromiter(map(bool, self.label_sets), dtype=bool, count=len(self.label_sets))
+
+    def take(self, indices: Array) -> "Annotations":
+        """Of the examples at `indices`, in that order."""
+        return Annotations(self.labels, self.columns, self.label_sets[indices])
 
 
 @dataclass(frozen=True)
@@ -28,6 +53,9 @@ class Examples:
         parts: (examples,) `train`, `validation` or `test`.
         label_sets: (examples,) labels within the space.
         weights: (examples,) 1 / submissions of the recording.
+        taxonomies: what each taxonomy says of them, by its name.
+        masked: whether a label is unknown where no taxonomy that has it annotated the recording; it is negative there
+            otherwise.
     """
 
     labels: tuple[str, ...]
@@ -36,6 +64,8 @@ class Examples:
     parts: Array
     label_sets: Array
     weights: Array
+    taxonomies: Mapping[str, Annotations] = field(default_factory=dict)
+    masked: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -46,26 +76,40 @@ class Examples:
 
     def take(self, indices: Array) -> "Examples":
         """Those at `indices`, in that order."""
-        return Examples(
-            self.labels,
-            *(column[indices] for column in (self.rows, self.recording_ids, self.parts, self.label_sets, self.weights)),
+        return replace(
+            self,
+            rows=self.rows[indices],
+            recording_ids=self.recording_ids[indices],
+            parts=self.parts[indices],
+            label_sets=self.label_sets[indices],
+            weights=self.weights[indices],
+            taxonomies={name: annotations.take(indices) for name, annotations in self.taxonomies.items()},
         )
 
-    def targets(self) -> Any:
-        """(examples, labels), boolean CSR."""
-        return label_matrix(self.label_sets, self.labels)
+    def targets(self) -> np.ndarray[Any, np.dtype[np.int8]]:
+        """(examples, labels): 1 for a label that the recording has, 0 for another, `UNKNOWN` for a masked one."""
+        targets: Array = label_matrix(self.label_sets, self.labels).toarray().astype(np.int8)
+        if self.masked:
+            known = np.zeros(targets.shape, dtype=bool)
+            for annotations in self.taxonomies.values():
+                known[np.ix_(annotations.annotated, annotations.columns)] = True
+            targets[~known] = UNKNOWN
+        return targets
 
     def per_recording(self) -> pa.Table:
-        """What a bundle keeps: each recording once, with its part and labels."""
+        """What a bundle keeps: each recording once for every taxonomy that annotated it, sorted."""
         _, first = np.unique(self.recording_ids, return_index=True)
-        columns = [
-            self.recording_ids[first].tolist(),
-            self.parts[first].tolist(),
-            self.label_sets[first].tolist(),
+        each = self.take(first)
+        rows = [
+            {"recording_id": recording, "taxonomy": taxonomy, "part": part, "labels": labels}
+            for taxonomy, annotations in each.taxonomies.items()
+            for recording, part, labels in zip(
+                each.recording_ids.tolist(), each.parts.tolist(), annotations.label_sets, strict=True
+            )
+            if labels
         ]
-        return pa.Table.from_arrays(
-            [pa.array(values, kind) for values, kind in zip(columns, bundles.EXAMPLES_SCHEMA.types, strict=True)],
-            schema=bundles.EXAMPLES_SCHEMA,
+        return pa.Table.from_pylist(rows, bundles.EXAMPLES_SCHEMA).sort_by(
+            [("recording_id", "ascending"), ("taxonomy", "ascending")]
         )
 
 

@@ -11,9 +11,10 @@ from pydantic import Field, field_validator
 from genre_ray.catalog.ground_truth import GroundTruth
 from genre_ray.config import Settings
 from genre_ray.errors import ConfigurationError, InputError
+from genre_ray.labels.space import LabelSpace
 from genre_ray.labels.splits import PARTS, GroupBy, group_of, labels_with_enough, part_of
 from genre_ray.storage import tables
-from genre_ray.training.examples import Examples
+from genre_ray.training.examples import Annotations, Array, Examples
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +73,70 @@ def make_examples(
             f"found none among {len(matched)} recordings; label more or lower split.least_train and split.least_other"
         )
     examples = _examples(rows, matched, space)
-    for part in ("train", "validation"):
-        if part not in examples.parts:
-            raise InputError(
-                f"expected recordings in the part {part}, found none; correct split.fractions or the files"
-            )
+    _refuse_empty(examples.parts, "")
     return examples
+
+
+def join_taxonomies(sources: Mapping[str, Examples], *, masked: bool = False) -> Examples:
+    """The examples of several taxonomies as those of one label space; those of a single one keep its names.
+
+    A recording has the labels of all taxonomies that annotated it. Where they put it in different parts it belongs to
+    the last of these (test, before validation, before train), so that nothing is learnt from what one holds out.
+
+    Args:
+        sources: the examples of each taxonomy, all of one version of one table; each with the labels that it would
+            have alone.
+        masked: see `Examples`.
+
+    Raises:
+        InputError: two labels of a taxonomy become the same name, or a taxonomy is left without train or validation.
+    """
+    space = LabelSpace.join({taxonomy: examples.labels for taxonomy, examples in sources.items()})
+    rows, first = np.unique(np.concatenate([examples.rows for examples in sources.values()]), return_index=True)
+    ids = np.concatenate([examples.recording_ids for examples in sources.values()])[first]
+    _, recording = np.unique(ids, return_inverse=True)
+    latest, earliest = np.zeros(recording.max() + 1, dtype=np.int64), np.full(recording.max() + 1, len(PARTS))
+    taxonomies: dict[str, Annotations] = {}
+    for taxonomy, examples in sources.items():
+        place = np.searchsorted(rows, examples.rows)
+        ranks = np.array([PARTS.index(part) for part in examples.parts.tolist()])
+        np.maximum.at(latest, recording[place], ranks)
+        np.minimum.at(earliest, recording[place], ranks)
+        label_sets = np.empty(len(rows), dtype=object)
+        label_sets.fill(())
+        label_sets[place] = examples.label_sets
+        taxonomies[taxonomy] = Annotations(examples.labels, space.columns[taxonomy], label_sets)
+    if moved := int((latest > earliest).sum()):
+        logger.warning("%d recordings are in different parts of the taxonomies, the last of them counts", moved)
+    parts = np.array(PARTS)[latest][recording]
+    for taxonomy, annotations in taxonomies.items():
+        _refuse_empty(parts[annotations.annotated], f" of {taxonomy}")
+    weights = (1 / np.bincount(recording))[recording].astype(np.float32)
+    return Examples(space.labels, rows, ids, parts, _union(space, taxonomies), weights, taxonomies, masked=masked)
+
+
+def _union(space: LabelSpace, taxonomies: Mapping[str, Annotations]) -> Array:
+    """(examples,) the labels of all taxonomies in the names of the space."""
+    names = [
+        {label: space.labels[column] for label, column in zip(found.labels, found.columns, strict=True)}
+        for found in taxonomies.values()
+    ]
+    each = zip(*(found.label_sets for found in taxonomies.values()), strict=True)
+    unions = [
+        tuple(sorted({name[label] for name, labels in zip(names, own, strict=True) for label in labels}))
+        for own in each
+    ]
+    label_sets = np.empty(len(unions), dtype=object)
+    label_sets[:] = unions
+    return label_sets
+
+
+def _refuse_empty(parts: Array, whose: str) -> None:
+    for part in ("train", "validation"):
+        if part not in parts:
+            raise InputError(
+                f"expected recordings{whose} in the part {part}, found none; correct split.fractions or the files"
+            )
 
 
 class _Known(NamedTuple):

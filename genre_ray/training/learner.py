@@ -47,6 +47,12 @@ class Task:
         """The network with its initial weights."""
         return self.system.build(self.preparation.width, len(self.examples.labels), self.network)
 
+    @property
+    def losses(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """(logits, targets) → each row's loss."""
+        outputs = self.system.outputs
+        return outputs.masked_losses if self.examples.masked else outputs.losses
+
 
 class Learner:
     """One of `world` workers; `rank` counts them from 0."""
@@ -60,7 +66,7 @@ class Learner:
         self.normalises = any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules())
         devices = [device] if device.type == "cuda" else None
         self.replica = DistributedDataParallel(self.network, devices) if world > 1 else self.network
-        self.losses = task.system.outputs.losses
+        self.losses = task.losses
         self.training = self._load("train", equal=True)
         self.validation = self._load("validation", equal=False)
         self.mean_weight = float(task.examples.of("train").weights.mean())
@@ -164,7 +170,7 @@ class Learner:
         for rows in load_rows(self.task.features_uri, self.task.features_version, examples.rows):
             inputs[start : start + len(rows)] = preparation(torch.from_numpy(rows).to(self.device))
             start += len(rows)
-        targets = torch.from_numpy(examples.targets().toarray()).to(self.device)
+        targets = torch.from_numpy(examples.targets()).to(self.device)
         return inputs, targets, torch.from_numpy(examples.weights).to(self.device)
 
     def _weights(self) -> dict[str, Tensor]:

@@ -1,17 +1,21 @@
 """The systems that can be trained, each one value: its network, what its output means and its published rules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 from torch import nn
 
 from genre_ray.config import Settings
 from genre_ray.errors import ConfigurationError
+from genre_ray.features.scaling import fit_scaling
 from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
 from genre_ray.models.fusion import FusionNetwork, FusionSettings
+from genre_ray.models.melband import MelbandNetwork, MelbandSettings
 from genre_ray.models.outputs import OUTPUTS, Output
+from genre_ray.models.preparation import Melbands, Preparation, Standardise
 
 
 class TrainingRules(Settings):
@@ -25,6 +29,11 @@ class TrainingRules(Settings):
     seed: int = Field(0, ge=0, description="of the initial weights, the order of rows and dropout")
 
 
+Rows = Callable[[], Iterable[np.ndarray[Any, np.dtype[np.float32]]]]
+
+Prepare = Callable[[Sequence[str], Rows, float | None], Preparation]
+
+
 @dataclass(frozen=True)
 class System:
     """A kind of model.
@@ -33,6 +42,8 @@ class System:
         name: what configurations and bundles call it.
         network: (inputs, labels, settings) → network.
         settings: the class of the network's settings; its defaults are the published network.
+        prepare: (columns of the table, its training rows, clip_sd) → what the network's inputs are made with; None
+            for a system that learns from bundles.
         output: the kind of output, a key of `OUTPUTS`.
         rules: the published training rules.
         source: where it was published.
@@ -41,6 +52,7 @@ class System:
     name: str
     network: Callable[[int, int, Any], nn.Module]
     settings: type[Settings]
+    prepare: Prepare | None
     output: str
     rules: TrainingRules
     source: str
@@ -63,13 +75,35 @@ class System:
         return OUTPUTS[self.output]
 
 
+def _standardise(columns: Sequence[str], rows: Rows, clip_sd: float | None) -> Standardise:
+    return Standardise.of(fit_scaling(rows()), clip_sd)
+
+
+def _melbands(columns: Sequence[str], rows: Rows, clip_sd: float | None) -> Melbands:
+    if clip_sd is not None:
+        raise ConfigurationError(
+            f"clip_sd bounds standardised values, found {clip_sd} for the system melband, which takes mel bands "
+            "relative to their maximum; leave it out"
+        )
+    return Melbands.of(columns)
+
+
 _S0 = "Oramas, Bogdanov, Porter: MediaEval 2018 AcousticBrainz Genre Task baseline"
 
 SYSTEMS = {
     system.name: system
     for system in (
-        System("essentia", EssentiaNetwork, EssentiaSettings, "sigmoid", TrainingRules(), _S0),
-        System("fusion", FusionNetwork, FusionSettings, "sigmoid", TrainingRules(), _S0 + ", embedding fusion"),
+        System("essentia", EssentiaNetwork, EssentiaSettings, _standardise, "sigmoid", TrainingRules(), _S0),
+        System("fusion", FusionNetwork, FusionSettings, None, "sigmoid", TrainingRules(), _S0 + ", embedding fusion"),
+        System(
+            "melband",
+            MelbandNetwork,
+            MelbandSettings,
+            _melbands,
+            "sigmoid",
+            TrainingRules(batch=1000, max_epochs=500, patience=50),
+            "Schreiber: MediaEval 2018 AcousticBrainz Genre Task, melband fully convolutional network",
+        ),
     )
 }
 

@@ -33,7 +33,8 @@ def catalog(tmp_path):
     scores = (0.4 * truth + 0.6 * generator.random(truth.shape)).astype(np.float32)
     ids = [f"recording-{number:03}" for number in range(90)]
     parts = [PARTS[number % 3] for number in range(90)]
-    examples = pa.table({"recording_id": ids, "part": parts, "labels": label_sets(truth)}, EXAMPLES_SCHEMA)
+    columns = {"recording_id": ids, "taxonomy": ["folders"] * 90, "part": parts, "labels": label_sets(truth)}
+    examples = pa.table(columns, EXAMPLES_SCHEMA)
     weights = {"w": np.zeros(1, dtype=np.float32)}
     write_bundle(str(tmp_path / "bundle"), {"labels": LABELS}, weights, examples, "card")
 
@@ -145,6 +146,12 @@ def test_dry_run_writes_nothing(catalog, caplog):
         assert run(settings(catalog, dry_run=True)) == 0
     assert "would evaluate" in caplog.text
     assert not (catalog["folder"] / "report").exists()
+
+
+def test_examples_are_of_the_predictions_taxonomy_unless_another_is_named(catalog):
+    with pytest.raises(InputError, match=r"expected examples of 'styles', found those of folders"):
+        run(settings(catalog, taxonomy="styles"))
+    assert run(settings(catalog, taxonomy="folders")) == 0
 
 
 def test_truth_of_another_catalog_is_refused_and_nothing_written(catalog):

@@ -4,12 +4,19 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from genre_ray.commands import fuse, learning, train
+from genre_ray.decisions.thresholds import plug_in_thresholds
 from genre_ray.errors import ConfigurationError, InputError, OutputTakenError
-from genre_ray.inference.predictor import Predictor
+from genre_ray.features.columns import FEATURE_COLUMNS
+from genre_ray.features.melbands import melband_places
+from genre_ray.inference.predictor import Predictor, open_bundle
+from genre_ray.inference.target import read_targets
+from genre_ray.storage import tables
 from genre_ray.storage.bundles import is_bundle, read_bundle, read_examples
 from genre_ray.training.learner import Learner
 from genre_ray.training.loop import Fitted
@@ -71,7 +78,9 @@ def test_a_bundle_says_where_it_comes_from(trainings, settings, tmp_path):
     bundle, examples = read_bundle(str(tmp_path / "bundle")), read_examples(str(tmp_path / "bundle")).to_pylist()
     model = bundle.model
     assert model["labels"] == sorted({label for row in examples for label in row["labels"]})
-    assert len(model["thresholds"]) == len(model["labels"])
+    (target,) = model["targets"].values()
+    assert (target["labels"], target["columns"]) == (model["labels"], list(range(len(model["labels"]))))
+    assert len(target["thresholds"]) == len(model["labels"])
     assert model["data"]["recordings"] == {
         part: sum(row["part"] == part for row in examples) for part in ("test", "train", "validation")
     }
@@ -188,3 +197,134 @@ def test_a_fusion_is_not_validated_on_what_its_sources_learnt(trainings, setting
 def test_a_test_file_needs_a_validation_file(settings, tmp_path):
     with pytest.raises(ConfigurationError, match="test_ground_truth needs validation_ground_truth"):
         run_train(settings, tmp_path / "bundle", test_ground_truth="test.tsv")
+
+
+def write_truth(path, label_sets):
+    """`label_sets`: recording → labels."""
+    width = max(map(len, label_sets.values()))
+    header = ["recordingmbid", "releasegroupmbid", *(f"genre{n + 1}" for n in range(width))]
+    rows = [[recording, "", *labels] for recording, labels in label_sets.items()]
+    path.write_text("".join("\t".join(row) + "\n" for row in [header, *rows]))
+    return {"ground_truth": str(path)}
+
+
+@pytest.fixture
+def joined_settings(settings, tmp_path):
+    """Two taxonomies, of the first 45 and the last 45 of 60 recordings; what both call hip hop they spell otherwise."""
+    values = np.random.default_rng(2).normal(size=(80, 5))  # as the table's
+    spelling = {"squashed": ("hiphop", "jazz", "soul"), "spelt": ("Hip Hop", "Zouk", "jazz")}
+    recordings = {"squashed": range(45), "spelt": range(15, 60)}
+    sources = {
+        taxonomy: write_truth(
+            tmp_path / f"{taxonomy}.tsv",
+            {
+                f"r{n:03d}": [name for name, value in zip(names, values[n], strict=False) if value > 0] or [names[2]]
+                for n in recordings[taxonomy]
+            },
+        )
+        for taxonomy, names in spelling.items()
+    }
+    alone = {key: value for key, value in settings.items() if key not in ("taxonomy", "ground_truth")}
+    return {**alone, "sources": sources}
+
+
+@pytest.mark.parametrize("unlabelled", ["negative", "masked"])
+def test_a_joined_bundle_answers_in_every_taxonomys_own_names(trainings, joined_settings, tmp_path, unlabelled):
+    assert run_train(joined_settings, tmp_path / "bundle", unlabelled=unlabelled) == 0
+    bundle = open_bundle(str(tmp_path / "bundle"))
+    targets = read_targets(bundle.model, bundle.uri)
+    assert bundle.model["labels"] == ["hiphop", "jazz", "soul", "zouk"]
+    assert {name: (target.labels, target.columns.tolist()) for name, target in targets.items()} == {
+        "spelt": (("Hip Hop", "Zouk", "jazz"), [0, 3, 1]),
+        "squashed": (("hiphop", "jazz", "soul"), [0, 1, 2]),
+    }
+    assert bundle.model["taxonomy"] == "spelt"
+
+    # Thresholds follow from the validation recordings that the taxonomy annotated itself, and from its own labels.
+    batches = tables.read_batches(joined_settings["features"], ["features"])
+    features = np.concatenate([tables.vectors(batch.column("features")) for batch in batches])
+    scores = Predictor(bundle, "cpu").scores(features)
+    means = {f"r{n:03d}": (scores[n] + scores[60 + n]) / 2 if n < 20 else scores[n] for n in range(60)}
+    examples = read_examples(bundle.uri).to_pylist()
+    for taxonomy, target in targets.items():
+        rows = [row for row in examples if row["taxonomy"] == taxonomy and row["part"] == "validation"]
+        truth = np.array([[label in row["labels"] for label in target.labels] for row in rows])
+        own = np.stack([means[row["recording_id"]][target.columns] for row in rows])
+        np.testing.assert_allclose(target.thresholds, plug_in_thresholds(csr_array(truth), own), rtol=1e-5)
+        assert bundle.model["metrics"]["targets"][taxonomy]["recordings"] == len(rows)
+        assert {label for row in rows for label in row["labels"]} <= set(target.labels)
+    parts = {}
+    for row in examples:
+        parts.setdefault(row["recording_id"], set()).add(row["part"])
+    assert len(parts) == 60
+    assert {len(found) for found in parts.values()} == {1}
+
+
+def test_each_source_has_the_labels_and_parts_that_it_has_alone(trainings, joined_settings, tmp_path):
+    run_train(joined_settings, tmp_path / "joined")
+    together = read_examples(str(tmp_path / "joined"))
+    for taxonomy, source in joined_settings["sources"].items():
+        alone = {key: value for key, value in joined_settings.items() if key != "sources"}
+        run_train({**alone, "taxonomy": taxonomy, **source}, tmp_path / taxonomy)
+        own = together.filter(pc.equal(together["taxonomy"], taxonomy))
+        assert read_examples(str(tmp_path / taxonomy)).equals(own)
+
+
+def test_masked_labels_change_what_is_learnt(trainings, joined_settings, tmp_path):
+    for unlabelled in ("negative", "masked"):
+        run_train(joined_settings, tmp_path / unlabelled, unlabelled=unlabelled)
+    one, other = (read_bundle(str(tmp_path / name)) for name in ("negative", "masked"))
+    assert one.model["labels"] == other.model["labels"]
+    assert not np.allclose(one.tensors["network.head.1.bias"], other.tensors["network.head.1.bias"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"ground_truth": "t.tsv"}, "expected either sources or ground_truth, found both"),
+        ({"taxonomy": "other"}, "expected taxonomy to be one of squashed, spelt, found other"),
+        ({"sources": {}}, "expected taxonomy and ground_truth, or sources; found no taxonomy and no ground_truth"),
+        ({"sources": {"a": {"ground_truht": "t"}}}, "did you mean 'ground_truth'"),
+        ({"sources": {"a": {"ground_truth": "t", "test_ground_truth": "t"}}}, "needs validation_ground_truth too"),
+        (
+            {"sources": {"a": {"ground_truth": "t", "validation_ground_truth": "v"}, "b": {"ground_truth": "t"}}},
+            "validation_ground_truth of all sources or of none",
+        ),
+        ({"unlabelled": "ignored"}, "unlabelled"),
+    ],
+)
+def test_sources_that_cannot_be_meant(joined_settings, tmp_path, wrong, message):
+    with pytest.raises(ConfigurationError, match=message):
+        run_train(joined_settings, tmp_path / "bundle", **wrong)
+
+
+def test_melband_learns_from_the_mel_bands_alone(trainings, settings, write_features, tmp_path):
+    generator = np.random.default_rng(4)
+    recordings = [f"r{n:03d}" for n in range(60)]
+    values = generator.random((60, len(FEATURE_COLUMNS))).astype(np.float32)
+    uri = write_features(values, name="essentia", names=FEATURE_COLUMNS, recording_id=recordings)
+    changes = {"system": "melband", "features": uri, "network": {"filters": [8, 8]}}
+    run_train(settings, tmp_path / "bundle", **changes)
+    bundle = open_bundle(str(tmp_path / "bundle"))
+    assert (bundle.model["preprocessing"], bundle.model["architecture"]["inputs"]) == ({"kind": "melbands"}, 360)
+    predictor = Predictor(bundle, "cpu")
+    other = np.full_like(values, np.nan)
+    places = melband_places(FEATURE_COLUMNS)
+    other[:, places] = values[:, places]
+    np.testing.assert_array_equal(predictor.scores(other), predictor.scores(values))
+    other[:, places[0]] += 1
+    assert (predictor.scores(other) != predictor.scores(values)).any()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"system": "melband"}, InputError, "expected a features table with the 360 columns of lowlevel.melbands"),
+        ({"system": "melband", "clip_sd": 8}, ConfigurationError, "clip_sd bounds standardised values"),
+        ({"system": "fusion"}, ConfigurationError, "use the job fuse"),
+    ],
+)
+def test_systems_are_given_only_what_they_can_take(trainings, settings, tmp_path, wrong, error, message):
+    with pytest.raises(error, match=message):
+        run_train(settings, tmp_path / "bundle", **{"network": {}, **wrong})
+    assert not trainings

@@ -241,7 +241,9 @@ MODEL = {
     "preprocessing": {},
     "input": {"columns": COLUMNS, "schema_hash": schema_hash(COLUMNS)},
 }
-EXAMPLES = pa.table({"recording_id": ["a"], "part": ["train"], "labels": [["rock"]]}, EXAMPLES_SCHEMA)
+EXAMPLES = pa.table(
+    {"recording_id": ["a"], "taxonomy": ["t"], "part": ["train"], "labels": [["rock"]]}, EXAMPLES_SCHEMA
+)
 
 
 def bundle(folder, *, model=None, gone=None, append=b"", replace=None, without=None):

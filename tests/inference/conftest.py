@@ -21,8 +21,14 @@ def model_of(system, preparation, network, columns, thresholds):
         "system": system,
         "taxonomy": "folders",
         "labels": LABELS,
-        "thresholds": thresholds,
-        "calibration": "none",
+        "targets": {
+            "folders": {
+                "labels": LABELS,
+                "columns": list(range(len(LABELS))),
+                "thresholds": thresholds,
+                "calibration": "none",
+            }
+        },
         "architecture": {"inputs": preparation.width, "network": network, "output": "sigmoid"},
         "preprocessing": preparation.describe(),
         "input": {"schema_hash": schema_hash(columns), "columns": list(columns)},
@@ -43,7 +49,7 @@ def make_bundle(tmp_path):
             preparation = Embeddings([(preparation, network), (preparation, network)])
             system, settings = find_system("fusion"), {}
             network = system.build(preparation.width, len(LABELS), system.resolve_network(settings))
-        model = model_of(system.name, preparation, settings, columns, list(thresholds))
+        model = model_of(system.name, preparation, settings, columns, np.float32(thresholds).tolist())
         uri = str(tmp_path / f"bundle-{len(columns)}-{fused}")
         assert write_bundle(
             uri, model, to_tensors(preparation, network.state_dict()), EXAMPLES_SCHEMA.empty_table(), ""

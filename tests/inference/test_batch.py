@@ -16,6 +16,7 @@ from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.table import FeaturesStep
 from genre_ray.inference.batch import PredictDocuments, PredictRows
 from genre_ray.inference.predictor import Predictor
+from genre_ray.inference.target import find_target
 from genre_ray.storage.schemas import features_schema
 
 COLUMNS = tuple("abcdef")
@@ -43,12 +44,12 @@ def rows_of(values):
 def test_predictions_hold_what_was_decided(make_bundle, fused, all_scores):
     bundle, _, _ = make_bundle(fused=fused)
     values = np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32) * 20
-    step = PredictRows(bundle.uri, bundle.model, all_scores=all_scores)
+    step = PredictRows(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=all_scores)
     predicted, rejected = step(rows_of(values))
     assert predicted.schema.equals(step.schema, check_metadata=True)
     assert rejected.num_rows == 0
     scores = Predictor(bundle).scores(values)
-    decided = decide(scores, np.array(bundle.model["thresholds"], dtype=np.float32))
+    decided = decide(scores, find_target(bundle.model, bundle.uri).thresholds)
     for n, row in enumerate(predicted.to_pylist()):
         assert (row["recording_id"], row["submission"]) == (f"r{n}", n % 3)
         assert (row["item_kind"], row["taxonomy"], row["abstained"]) == ("recording", "folders", False)
@@ -64,7 +65,7 @@ def test_predictions_hold_what_was_decided(make_bundle, fused, all_scores):
                 assert label.split("---")[0] in row["labels"][:place]
     metadata = step.schema.metadata
     assert json.loads(metadata[b"genre_ray.labels"]) == bundle.model["labels"]
-    assert json.loads(metadata[b"genre_ray.thresholds"]) == bundle.model["thresholds"]
+    assert json.loads(metadata[b"genre_ray.thresholds"]) == bundle.model["targets"]["folders"]["thresholds"]
     assert (metadata[b"genre_ray.calibration"], metadata[b"genre_ray.taxonomy"]) == (b"none", b"folders")
 
 
@@ -72,7 +73,7 @@ def test_predictions_hold_what_was_decided(make_bundle, fused, all_scores):
 def overflowing(make_bundle):
     """A step whose network infinite features overflow."""
     bundle, _, _ = make_bundle(clip_sd=None)
-    return PredictRows(bundle.uri, bundle.model, all_scores=True)
+    return PredictRows(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
@@ -94,7 +95,7 @@ def test_rows_are_conserved_and_scores_that_are_not_finite_rejected(overflowing,
 
 def test_a_step_travels_without_its_model(make_bundle):
     bundle, _, _ = make_bundle()
-    step = PredictRows(bundle.uri, bundle.model, all_scores=True)
+    step = PredictRows(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
     values = np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32)
     before, _ = step(rows_of(values))
     sent = pickle.dumps(step)
@@ -109,12 +110,12 @@ def test_documents_go_through_in_one_pass(make_bundle, sample):
     raw = [RawDocument(file.name, str(file), file.read_bytes()) for file in files]
     raw.insert(2, RawDocument("broken.json", "broken.json", b"{"))
     raw.insert(4, RawDocument("lost.json", "lost.json", Rejection(Reason.TOO_LARGE, "10 bytes")))
-    predicted, rejected = PredictDocuments(bundle.uri, bundle.model, all_scores=True)(raw)
+    predicted, rejected = PredictDocuments(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)(raw)
     assert (predicted.num_rows, rejected.num_rows) == (6, 2)
     assert rejected["source_uri"].to_pylist() == ["broken.json", "lost.json"]
     features, _ = FeaturesStep()(raw)
-    through_the_table, _ = PredictRows(bundle.uri, bundle.model, all_scores=True)(features)
+    through_the_table, _ = PredictRows(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)(features)
     assert predicted.equals(through_the_table)
     assert all(predicted["labels"].to_pylist())
-    nothing, nothing_rejected = PredictDocuments(bundle.uri, bundle.model, all_scores=True)([])
+    nothing, nothing_rejected = PredictDocuments(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)([])
     assert (nothing.num_rows, nothing_rejected.num_rows) == (0, 0)

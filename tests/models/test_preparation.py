@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from genre_ray.features.columns import FEATURE_COLUMNS
+from genre_ray.features.melbands import MELBAND_COLUMNS
 from genre_ray.features.scaling import Scaling
 from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
-from genre_ray.models.preparation import Embeddings, Standardise, build_preparation
+from genre_ray.models.preparation import Embeddings, Melbands, Standardise, build_preparation
 
 
 @pytest.fixture
@@ -56,12 +58,50 @@ def test_embeddings_stay_without_dropout_and_gradient(embeddings):
     assert not embeddings(rows).requires_grad
 
 
-@pytest.mark.parametrize("kind", ["standardise", "embeddings"])
+def named(vectors):
+    """Rows of a features table from (rows) mappings of statistic → its forty bands; all else is 7."""
+    rows = np.full((len(vectors), len(FEATURE_COLUMNS)), 7, dtype=np.float32)
+    for row, statistics in zip(rows, vectors, strict=True):
+        for statistic, bands in statistics.items():
+            for band, value in enumerate(bands):
+                row[FEATURE_COLUMNS.index(f"lowlevel.melbands.{statistic}.{band}")] = value
+    return torch.from_numpy(rows)
+
+
+def test_mel_bands_are_relative_to_each_statistics_maximum():
+    generator = np.random.default_rng(0)
+    bands = {name: generator.random(40).astype(np.float32) * 10.0**-place for place, name in enumerate(("mean", "var"))}
+    prepared = Melbands.of(FEATURE_COLUMNS)(named([bands]))
+    assert prepared.shape == (1, 360)
+    of = dict(zip(MELBAND_COLUMNS, prepared[0].numpy(), strict=True))
+    for name, values in bands.items():
+        expected = (values / values.max()).astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal([of[f"lowlevel.melbands.{name}.{band}"] for band in range(40)], expected)
+    assert {of[f"lowlevel.melbands.dvar2.{band}"] for band in range(40)} == {1.0}
+
+
+def test_mel_bands_without_a_maximum_to_divide_by():
+    silent, lost, odd = np.zeros(40), np.linspace(0, 1, 40), np.full(40, -3e38)
+    lost[3], odd[5] = np.nan, 1e-3
+    rows = named([{"min": silent, "mean": lost, "max": odd}])
+    prepared = Melbands.of(FEATURE_COLUMNS)(rows).view(9, 40)
+    assert not prepared[0].any()
+    assert not prepared[1].any()
+    assert (prepared[3].max(), prepared[3].min()) == (1, -65504)
+    assert prepared.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["standardise", "embeddings", "melbands"])
 def test_a_description_and_the_tensors_make_it_again(kind, embeddings):
-    original = embeddings if kind == "embeddings" else embeddings.standardise[0]
+    columns = ("a", *MELBAND_COLUMNS)
+    original = {
+        "standardise": embeddings.standardise[0],
+        "embeddings": embeddings,
+        "melbands": Melbands.of(columns),
+    }[kind]
     again = build_preparation(copy.deepcopy(original.describe()))
     again.load_state_dict(original.state_dict())
-    rows = torch.randn(4, 6)
+    rows = torch.randn(4, len(columns) if kind == "melbands" else 6)
     rows[0, 2] = torch.nan
     torch.testing.assert_close(again(rows), original(rows), rtol=0, atol=0)
     assert again.describe() == original.describe()

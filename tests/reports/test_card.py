@@ -2,13 +2,16 @@
 
 from genre_ray.reports.card import card
 
+
+def target(labels, thresholds):
+    return {"labels": labels, "thresholds": thresholds, "calibration": "none"}
+
+
 MODEL = {
     "system": "fusion",
     "task": "multi_label",
-    "taxonomy": "folders",
     "labels": ["jazz", "rock", "rock---indie"],
-    "thresholds": [0.25, None, 3.4028234663852886e38],
-    "calibration": "none",
+    "targets": {"folders": target(["jazz", "rock", "rock---indie"], [0.25, None, 3.4028234663852886e38])},
     "input": {"schema_hash": "ab12", "columns": [f"c{n}" for n in range(2669)]},
     "preprocessing": {"sources": [{"clip_sd": 8.0}, {"clip_sd": None}]},
     "metrics": {"validation": {"roc_auc": {"macro": 0.9123456}}},
@@ -46,7 +49,7 @@ def test_card_says_what_is_not_known():
 
 
 def test_names_cannot_become_markup():
-    text = card({**MODEL, "labels": ["<script>", "a|b", "x\n# y"], "taxonomy": "[t](u)"})
+    text = card({**MODEL, "targets": {"[t](u)": target(["<script>", "a|b", "x\n# y"], [None] * 3)}})
     assert "<script>" not in text
     assert "| a\\|b | – |" in text.splitlines()
     assert "| x # y | – |" in text.splitlines()

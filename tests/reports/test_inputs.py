@@ -113,6 +113,7 @@ def test_examples_give_the_part_and_the_training_label_sets(tmp_path):
     examples = pa.table(
         {
             "recording_id": ["a", "b", "c"],
+            "taxonomy": ["folders"] * 3,
             "part": ["test", "train", "test"],
             "labels": [["rock"], ["jazz"], ["jazz", "rock"]],
         },
@@ -126,6 +127,26 @@ def test_examples_give_the_part_and_the_training_label_sets(tmp_path):
     assert expected.first(None) is expected
     with pytest.raises(InputError, match=r"expected examples of the validation part, found test, train"):
         truth_of_examples(uri, "validation")
+
+
+def test_examples_of_several_taxonomies_are_those_of_the_one_that_is_asked_for(tmp_path):
+    examples = pa.table(
+        {
+            "recording_id": ["a", "a", "b", "c"],
+            "taxonomy": ["spelt", "squashed", "spelt", "squashed"],
+            "part": ["test", "test", "train", "train"],
+            "labels": [["Hip Hop"], ["hiphop"], ["jazz"], ["soul"]],
+        },
+        EXAMPLES_SCHEMA,
+    )
+    uri = str(tmp_path / "bundle")
+    write_bundle(uri, {"labels": []}, {"w": np.zeros(1, np.float32)}, examples, "card")
+    assert truth_of_examples(uri, "test", "spelt") == Truth(uri, "test", ("a",), (("Hip Hop",),), (("jazz",),))
+    assert truth_of_examples(uri, "test", "squashed") == Truth(uri, "test", ("a",), (("hiphop",),), (("soul",),))
+    with pytest.raises(InputError, match="expected examples of one taxonomy, found those of spelt, squashed; name one"):
+        truth_of_examples(uri, "test")
+    with pytest.raises(InputError, match="expected examples of 'folders', found those of spelt, squashed; name one"):
+        truth_of_examples(uri, "test", "folders")
 
 
 def test_files_of_the_task(tmp_path):

@@ -71,7 +71,8 @@ def output(tmp_path, numbers_of):
 
 @pytest.fixture
 def bundle(tmp_path):
-    examples = pa.table({"recording_id": ["f000/0"], "part": ["train"], "labels": [["rock"]]}, EXAMPLES_SCHEMA)
+    columns = {"recording_id": ["f000/0"], "taxonomy": ["t"], "part": ["train"], "labels": [["rock"]]}
+    examples = pa.table(columns, EXAMPLES_SCHEMA)
     write_bundle(str(tmp_path / "bundle"), {"system": "x"}, {}, examples, "card")
     return tmp_path / "bundle"
 

@@ -2,10 +2,13 @@
 
 import concurrent.futures
 import contextlib
+import hashlib
+import json
 import threading
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from genre_ray.errors import InputError, StorageError
@@ -14,7 +17,10 @@ from genre_ray.storage.bundles import EXAMPLES_SCHEMA, read_bundle, read_example
 
 MODEL = {"system": "essentia", "labels": ["rock", "rock---männer"], "thresholds": [0.5, 0.25]}
 TENSORS = {"network.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "preparation.mean": np.zeros(3)}
-EXAMPLES = pa.table({"recording_id": ["a", "b"], "part": ["train", "test"], "labels": [["rock"], []]}, EXAMPLES_SCHEMA)
+EXAMPLES = pa.table(
+    {"recording_id": ["a", "b"], "taxonomy": ["t", "t"], "part": ["train", "test"], "labels": [["rock"], []]},
+    EXAMPLES_SCHEMA,
+)
 
 
 def write(uri, **model):
@@ -43,6 +49,18 @@ def test_what_is_written_is_read(uri):
     assert read_model(uri) == (bundle.bundle_id, bundle.model)
     names = [file.name for file in objects.list_files(uri)]
     assert names == ["README.md", "examples.parquet", "model.json", "model.safetensors"]
+
+
+def test_examples_of_an_older_bundle_are_of_its_taxonomy(local):
+    write(local, taxonomy="t")
+    sink = pa.BufferOutputStream()
+    pq.write_table(EXAMPLES.drop_columns("taxonomy"), sink)
+    old = sink.getvalue().to_pybytes()
+    model = read_model(local)[1]
+    model["sha256"]["examples.parquet"] = hashlib.sha256(old).hexdigest()
+    for name, content in (("examples.parquet", old), ("model.json", json.dumps(model).encode())):
+        objects.write_bytes(f"{local}/{name}", content)
+    assert read_examples(local).equals(EXAMPLES)
 
 
 def test_the_second_writer_changes_nothing(uri):

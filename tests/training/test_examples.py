@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import features_schema
-from genre_ray.training.examples import Examples, load_rows
+from genre_ray.training.examples import Annotations, Examples, load_rows
 
 
 def examples_of(recordings, parts, label_sets):
     sets = np.empty(len(recordings), dtype=object)
     sets[:] = label_sets
     weights = np.ones(len(recordings), dtype=np.float32)
-    return Examples(("jazz", "rock"), np.arange(len(recordings)), np.array(recordings), np.array(parts), sets, weights)
+    taxonomies = {"t": Annotations(("jazz", "rock"), np.arange(2), sets)}
+    rows = np.arange(len(recordings))
+    return Examples(("jazz", "rock"), rows, np.array(recordings), np.array(parts), sets, weights, taxonomies)
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 1024])
@@ -53,13 +55,16 @@ def test_a_bundle_keeps_each_recording_once(submissions):
     recordings = [recording for recording, _ in submissions]
     found = examples_of(recordings, [truth[r][0] for r in recordings], [truth[r][1] for r in recordings])
     rows = found.per_recording().to_pylist()
-    assert [row["recording_id"] for row in rows] == sorted(set(recordings))
+    annotated = [r for r in "abcde" if truth[r][1]]
+    assert [(row["recording_id"], row["taxonomy"]) for row in rows] == [
+        (recording, "t") for recording in annotated if recording in recordings
+    ]
     assert all((row["part"], row["labels"]) == truth[row["recording_id"]] for row in rows)
 
 
 def test_targets_and_parts():
     found = examples_of(["a", "b", "c"], ["train", "test", "train"], [("jazz",), ("rock",), ("jazz", "rock")])
-    assert found.of("train").targets().toarray().tolist() == [[True, False], [True, True]]
+    assert found.of("train").targets().tolist() == [[1, 0], [1, 1]]
     assert found.of("train").rows.tolist() == [0, 2]
     assert len(found.of("validation")) == 0
     assert found.of("validation").targets().shape == (0, 2)

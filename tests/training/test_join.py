@@ -5,15 +5,16 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genre_ray.catalog.ground_truth import GroundTruth
 from genre_ray.errors import ConfigurationError, InputError
-from genre_ray.labels.splits import part_of
+from genre_ray.labels.splits import PARTS, part_of
+from genre_ray.models.outputs import UNKNOWN
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import features_schema
-from genre_ray.training.join import Split, make_examples
+from genre_ray.training.join import Split, join_taxonomies, make_examples
 
 FREE = Split(least_train=1, least_other=1)
 
@@ -200,3 +201,107 @@ def test_a_part_without_recordings_is_refused(write_features):
 def test_shares_must_sum_to_one(fractions):
     with pytest.raises(ConfigurationError, match="three shares of at least 0 that sum to 1"):
         Split.from_mapping({"fractions": fractions}, "split")
+
+
+NAMES = {"a": ["Hip Hop", "Jazz", "jazz---be-bop"], "b": ["hiphop", "jazz", "soul"]}
+JOINED = ("hiphop", "jazz", "jazz---bebop", "soul")
+SHARED = {"Hip Hop": "hiphop", "Jazz": "jazz", "jazz---be-bop": "jazz---bebop"}
+
+ANSWERS = st.fixed_dictionaries(
+    {
+        taxonomy: st.lists(
+            st.none() | st.tuples(st.sampled_from(PARTS), st.sets(st.sampled_from(names), min_size=1)),
+            min_size=8,
+            max_size=8,
+        )
+        for taxonomy, names in NAMES.items()
+    }
+)
+
+
+@settings(max_examples=25)
+@given(ANSWERS, st.booleans())
+def test_joined_taxonomies_equal_their_restatement(tmp_path_factory, answers, masked):
+    """`answers`: by taxonomy, each recording's (part, labels), None where the taxonomy does not know it."""
+    uri = _twelve_recordings_twice(tmp_path_factory)
+    # Four more recordings give every taxonomy all its labels in train and validation.
+    sure = ("train", "train", "validation", "validation")
+    answers = {taxonomy: [*own, *((part, {*NAMES[taxonomy]}) for part in sure)] for taxonomy, own in answers.items()}
+    sources = {}
+    for taxonomy, own in answers.items():
+        truths = {
+            part: truth_of({f"r{n:02d}": answer[1] for n, answer in enumerate(own) if answer and answer[0] == part})
+            for part in PARTS
+        }
+        truths = {part: truth for part, truth in truths.items() if len(truth)}
+        tested = set().union(*(answer[1] for answer in own if answer and answer[0] == "test"))
+        vocabulary = {*NAMES[taxonomy]} & (tested or {*NAMES[taxonomy]})
+        answers[taxonomy] = [answer and (answer[0], answer[1] & vocabulary) for answer in own]
+        sources[taxonomy] = make_examples(uri, 1, truths, FREE)
+        assert set(sources[taxonomy].labels) == vocabulary
+    joined = join_taxonomies(sources, masked=masked)
+
+    columns = {taxonomy: [SHARED.get(label, label) for label in sources[taxonomy].labels] for taxonomy in answers}
+    space = sorted({*columns["a"], *columns["b"]})
+    said = [{t: own[n] for t, own in answers.items() if own[n] and own[n][1]} for n in range(12)]
+    known = [n for n in range(12) if said[n]]
+    assert list(joined.labels) == space
+    assert joined.recording_ids.tolist() == [f"r{n:02d}" for n in known] * 2
+    assert joined.weights.tolist() == [0.5] * 2 * len(known)
+    kept = []
+    for place, n in enumerate(known * 2):
+        part = max((part for part, _ in said[n].values()), key=PARTS.index)
+        union = {SHARED.get(label, label) for _, labels in said[n].values() for label in labels}
+        asked = {label for taxonomy in said[n] for label in columns[taxonomy]} if masked else set(space)
+        assert joined.parts[place] == part
+        assert joined.label_sets[place] == tuple(sorted(union))
+        assert joined.targets()[place].tolist() == [
+            int(label in union) if label in asked else UNKNOWN for label in space
+        ]
+        kept += [
+            {"recording_id": f"r{n:02d}", "taxonomy": taxonomy, "part": part, "labels": sorted(labels)}
+            for taxonomy, (_, labels) in sorted(said[n].items())
+        ]
+    assert joined.per_recording().to_pylist() == kept[: len(kept) // 2]
+    for taxonomy, annotations in joined.taxonomies.items():
+        assert [space[column] for column in annotations.columns] == columns[taxonomy]
+
+
+def test_one_taxonomy_joined_with_nothing_stays_what_it_is(write_features):
+    recordings = [f"r{n:02d}" for n in range(40)]
+    uri = table(write_features, recordings)
+    truths = {"all": truth_of({recording: ["2-step", "Step"][: 1 + n % 2] for n, recording in enumerate(recordings)})}
+    alone = make_examples(uri, 1, truths, FREE)
+    joined = join_taxonomies({"t": alone}, masked=True)
+    assert joined.labels == alone.labels == ("2-step", "Step")
+    for name in ("rows", "recording_ids", "parts", "label_sets", "weights"):
+        assert getattr(joined, name).tolist() == getattr(alone, name).tolist()
+    np.testing.assert_array_equal(joined.targets(), alone.targets())
+
+
+def test_parts_by_hash_agree_so_that_no_recording_moves(write_features, caplog):
+    recordings = [f"r{n:03d}" for n in range(300)]
+    uri = table(write_features, recordings, release_group_id=[f"g{n // 3}" for n in range(300)])
+    one = {"all": truth_of({recording: ["rock"] for recording in recordings[:200]})}
+    # Its file names release groups of its own, which the table's go before.
+    two = {"all": truth_of({recording: ["Rock"] for recording in recordings[100:]}, dict.fromkeys(recordings, "x"))}
+    sources = {"one": make_examples(uri, 1, one, FREE), "two": make_examples(uri, 1, two, FREE)}
+    joined = join_taxonomies(sources)
+    assert (joined.labels, len(joined)) == (("rock",), 300)
+    assert "different parts" not in caplog.text
+    for examples in sources.values():
+        assert parts_of(examples).items() <= parts_of(joined).items()
+
+
+def test_a_taxonomy_that_loses_its_validation_recordings_is_refused(write_features, caplog):
+    uri = table(write_features, ["a", "b", "c", "d"])
+    one = {"train": truth_of({"a": ["rock"]}), "validation": truth_of({"b": ["rock"]})}
+    two = {
+        "train": truth_of({"c": ["rock"]}),
+        "validation": truth_of({"d": ["rock"]}),
+        "test": truth_of({"b": ["rock"]}),
+    }
+    sources = {"one": make_examples(uri, 1, one, FREE), "two": make_examples(uri, 1, two, FREE)}
+    with pytest.raises(InputError, match="expected recordings of one in the part validation, found none"):
+        join_taxonomies(sources)
+    assert "1 recordings are in different parts of the taxonomies, the last of them counts" in caplog.text

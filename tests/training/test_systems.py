@@ -18,6 +18,12 @@ def test_published_rules():
         }
 
 
+def test_published_rules_of_the_melband_network():
+    rules = find_system("melband").rules
+    assert (rules.learning_rate, rules.batch, rules.max_epochs, rules.patience) == (1e-3, 1000, 500, 50)
+    assert rules.weight_decay == 0
+
+
 def test_overrides_replace_only_what_they_name():
     rules = find_system("essentia").resolve_rules({"batch": 500})
     assert (rules.batch, rules.max_epochs) == (500, 100)
@@ -30,5 +36,5 @@ def test_wrong_overrides_are_refused(overrides):
 
 
 def test_unknown_system_is_refused():
-    with pytest.raises(ConfigurationError, match="unknown system 'S9'; known are essentia, fusion"):
+    with pytest.raises(ConfigurationError, match="unknown system 'S9'; known are essentia, fusion, melband"):
         find_system("S9")
