@@ -49,7 +49,7 @@ def _source(bundle: Bundle) -> tuple[Standardise, EssentiaNetwork]:
     if not isinstance(preparation, Standardise) or not isinstance(network, EssentiaNetwork):
         raise InputError(
             f"{bundle.uri}: expected a bundle of the system essentia to fuse, found {bundle.model['system']}; "
-            "name the bundles that it was fused from"
+            "name bundles of that system"
         )
     return preparation, network
 

@@ -204,7 +204,7 @@ def _describe(configuration: LearningConfiguration, identity: Identity, task: Ta
         "preprocessing": task.preparation.describe(),
         "input": {"schema_hash": schema_hash(columns), "columns": list(columns)},
         "rules": task.rules.model_dump(mode="json"),
-        "data": _data(task),
+        "data": {**_data(task), **({"unlabelled": configuration.unlabelled} if configuration.sources else {})},
         "lineage": {"run_id": run_id(identity), "identity": identity},
     }
 

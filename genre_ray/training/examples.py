@@ -88,7 +88,7 @@ class Examples:
 
     def targets(self) -> np.ndarray[Any, np.dtype[np.int8]]:
         """(examples, labels): 1 for a label that the recording has, 0 for another, `UNKNOWN` for a masked one."""
-        targets: Array = label_matrix(self.label_sets, self.labels).toarray().astype(np.int8)
+        targets: Array = label_matrix(self.label_sets, self.labels).astype(np.int8).toarray()
         if self.masked:
             known = np.zeros(targets.shape, dtype=bool)
             for annotations in self.taxonomies.values():
