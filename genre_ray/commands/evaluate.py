@@ -15,6 +15,7 @@ from genre_ray import __version__
 from genre_ray.config import JobConfiguration, Settings
 from genre_ray.errors import OutputTakenError
 from genre_ray.reports.evaluation import evaluate
+from genre_ray.reports.groups import read_groups, roll_up
 from genre_ray.reports.html import render
 from genre_ray.reports.inputs import (
     predictions_of_run,
@@ -29,6 +30,7 @@ from genre_ray.storage import bundles, objects, tables
 logger = logging.getLogger(__name__)
 
 PartName = Literal["train", "validation", "test"]
+Level = Literal["recording", "release_group", "artist"]
 
 
 class Evaluation(Settings):
@@ -41,6 +43,8 @@ class Evaluation(Settings):
     examples: str | None = Field(None, description="URI of a bundle, whose examples are the truth")
     part: PartName = Field("test", description="part of the examples to evaluate")
     taxonomy: str | None = Field(None, description="of the examples; that of the predictions when not given")
+    level: Level = Field("recording", description="what to evaluate: recording, or their release_group or artist")
+    groups: str | None = Field(None, description="features table that names the groups of another level")
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
@@ -49,6 +53,9 @@ class Evaluation(Settings):
             if len(given) != 1:
                 found = "both" if given else "neither"
                 raise ValueError(f"evaluation {self.name!r} needs one of {one} and {other}, found {found}")
+        if (self.level == "recording") != (self.groups is None):
+            wanted = "no groups" if self.level == "recording" else "groups, the features table that names them"
+            raise ValueError(f"evaluation {self.name!r} of the level {self.level} needs {wanted}")
         return self
 
 
@@ -68,6 +75,8 @@ class EvaluateConfiguration(JobConfiguration):
     )
     part: PartName | None = Field(None, description="of a single evaluation: part of the examples, test when not given")
     taxonomy: str | None = Field(None, description="of a single evaluation: taxonomy of the examples")
+    level: Level | None = Field(None, description="of a single evaluation: recording, release_group or artist")
+    groups: str | None = Field(None, description="of a single evaluation: features table that names the groups")
     title: str = Field("Evaluation", description="title of the report")
     seed: int = Field(0, ge=0, description="seed of the random baseline")
 
@@ -150,6 +159,8 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
         predictions = {"predictions_run": writer, "predictions_version": table.version()}
     else:
         predictions = {"run_sha256": _sha256(str(evaluation.run))}
+    if evaluation.groups is not None:
+        predictions["groups_version"] = tables.open_table(evaluation.groups).version()
     if evaluation.examples is not None:
         return {**predictions, "bundle": bundles.read_model(evaluation.examples)[0]}
     return {**predictions, "ground_truth_sha256": _sha256(str(evaluation.ground_truth))}
@@ -175,11 +186,15 @@ def _evaluate(evaluation: Evaluation, configuration: EvaluateConfiguration) -> E
         predictions = predictions_of_table(evaluation.predictions, truth.recording_ids)
     else:
         predictions = predictions_of_run(str(evaluation.run), truth.recording_ids)
+    if evaluation.level != "recording":
+        groups = read_groups(str(evaluation.groups), truth.recording_ids, evaluation.level)
+        predictions, truth = roll_up(predictions, truth, groups, evaluation.level)
     result = evaluate(evaluation.name, predictions, truth, seed=configuration.seed)
     logger.info(
-        "%s: %d recordings evaluated, %d without a prediction",
+        "%s: %d %ss evaluated, %d without a prediction",
         evaluation.name,
         result.coverage.evaluated,
+        result.level.replace("_", " "),
         result.coverage.missing,
     )
     return result

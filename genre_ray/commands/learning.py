@@ -11,14 +11,14 @@ from pydantic import Field, model_validator
 
 from genre_ray.catalog.ground_truth import read_ground_truth
 from genre_ray.config import JobConfiguration, Settings
-from genre_ray.decisions.thresholds import plug_in_thresholds
+from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
 from genre_ray.features.columns import schema_hash
 from genre_ray.features.table import table_columns
 from genre_ray.inference.predictor import Predictor, to_tensors
 from genre_ray.inference.recordings import average_submissions
 from genre_ray.inference.target import Target
 from genre_ray.labels.space import label_matrix
-from genre_ray.metrics.ranking import average_precision, roc_auc
+from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.models.preparation import Preparation
 from genre_ray.reports.card import card
 from genre_ray.runs import cluster
@@ -75,6 +75,7 @@ class LearningConfiguration(JobConfiguration):
         "negative", description="what labels are to a recording that their sources did not annotate: negative or masked"
     )
     split: Split = Split()
+    decisions: DecisionSettings = DecisionSettings()
     rules: dict[str, Any] = Field({}, description="training rules that differ from the system's published ones")
     network: dict[str, Any] = Field({}, description="network settings that differ from the published ones")
 
@@ -123,7 +124,7 @@ def learn(
         The job's exit code.
     """
     network, rules = system.resolve_network(configuration.network), system.resolve_rules(configuration.rules)
-    if not configuration.dry_run and _already_done(configuration, identity):
+    if not configuration.dry_run and already_done(configuration, identity):
         return 0
     version = identity["features_version"]
     table_columns(configuration.features)  # refuses what is not a features table
@@ -144,11 +145,13 @@ def learn(
     logger.info("best of %d epochs is %d", len(fitted.history), fitted.best_epoch + 1)
     model = _describe(configuration, identity, task)
     tensors = to_tensors(task.preparation, fitted.weights)
-    targets, metrics = _decide(task, Predictor(Bundle(configuration.output, "", model, tensors)))
+    targets, metrics = _decide(
+        task, Predictor(Bundle(configuration.output, "", model, tensors)), configuration.decisions
+    )
     model["targets"] = {target.taxonomy: target.describe() for target in targets}
     model["metrics"] = {"part": "validation", "targets": metrics, **_progress(fitted)}
     if not bundles.write_bundle(configuration.output, model, tensors, examples.per_recording(), card(model)):
-        _already_done(configuration, identity)  # another run's is an error, this run's is as good
+        already_done(configuration, identity)  # another run's is an error, this run's is as good
         return 0
     objects.delete_folder(scratch)
     reached = ", ".join(f"{taxonomy} {found['roc_auc'] or 0:.4f}" for taxonomy, found in metrics.items())
@@ -156,7 +159,7 @@ def learn(
     return 0
 
 
-def _already_done(configuration: LearningConfiguration, identity: Identity) -> bool:
+def already_done(configuration: JobConfiguration, identity: Identity) -> bool:
     """Whether the output holds this run's bundle.
 
     Raises:
@@ -225,7 +228,9 @@ def _data(task: Task) -> dict[str, Any]:
     }
 
 
-def _decide(task: Task, predictor: Predictor) -> tuple[list[Target], dict[str, dict[str, Any]]]:
+def _decide(
+    task: Task, predictor: Predictor, settings: DecisionSettings
+) -> tuple[list[Target], dict[str, dict[str, Any]]]:
     """Each taxonomy's target and metrics, from the validation recordings that it annotated itself."""
     validation = task.examples.of("validation")
     batches = load_rows(task.features_uri, task.features_version, validation.rows)
@@ -237,13 +242,10 @@ def _decide(task: Task, predictor: Predictor) -> tuple[list[Target], dict[str, d
         recordings, means = average_submissions(ids, scores[np.ix_(there, annotations.columns)])
         label_sets = dict(zip(ids, annotations.label_sets[there], strict=True))
         truth = label_matrix([label_sets[recording] for recording in recordings], annotations.labels)
-        thresholds = plug_in_thresholds(truth, means)
-        targets.append(Target(taxonomy, annotations.labels, annotations.columns, thresholds))
-        metrics[taxonomy] = {
-            "recordings": len(recordings),
-            "roc_auc": roc_auc(truth, means).macro,
-            "average_precision": average_precision(truth, means).macro,
-        }
+        pairs = Taxonomy.of_names(annotations.labels).edges(annotations.labels)
+        fitted = fit_policy(annotations.labels, pairs, truth, means, settings)
+        targets.append(Target(taxonomy, annotations.columns, fitted.policy))
+        metrics[taxonomy] = {"recordings": len(recordings), **validation_metrics(fitted, truth, means)}
     return targets, metrics
 
 

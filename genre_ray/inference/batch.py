@@ -1,6 +1,5 @@
 """Steps that write the predictions table: rows of features, or documents at once, through a bundle's model."""
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -10,13 +9,12 @@ import pyarrow as pa
 
 from genre_ray.catalog.archives import RawDocument
 from genre_ray.catalog.rejection import Reason, Rejection
-from genre_ray.decisions.thresholds import decide
 from genre_ray.features.table import FeaturesStep, rejections
+from genre_ray.inference.answers import answers, answers_schema
 from genre_ray.inference.predictor import Predictor
 from genre_ray.inference.target import Target
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_bundle
-from genre_ray.storage.schemas import predictions_schema
 
 
 class PredictRows:
@@ -30,13 +28,7 @@ class PredictRows:
 
     def __init__(self, bundle_uri: str, target: Target, *, all_scores: bool) -> None:
         self.bundle_uri, self.all_scores, self.target = bundle_uri, all_scores, target
-        metadata = {
-            "labels": json.dumps(target.labels, ensure_ascii=False),
-            "thresholds": json.dumps(target.thresholds.tolist()),
-            "calibration": target.calibration,
-            "taxonomy": target.taxonomy,
-        }
-        self.schema = predictions_schema(metadata, all_scores=all_scores)
+        self.schema = answers_schema(target.policy, target.taxonomy, all_scores=all_scores)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the model, which every worker loads for itself."""
@@ -52,29 +44,11 @@ class PredictRows:
         rows = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
         scores = self.target.select(self.predictor.scores(tables.vectors(rows.column("features"))))
         finite = np.isfinite(scores).all(axis=1)
-        return self._table(rows.filter(finite), scores[finite]), self._rejected(rows.filter(~finite))
-
-    def _table(self, rows: pa.Table, scores: np.ndarray[Any, np.dtype[np.float32]]) -> pa.Table:
-        decided = decide(scores, self.target.thresholds)
-        label_column = pa.array(self.target.labels, pa.string())
-        offsets = pa.array(np.concatenate([[0], decided.sum(axis=1).cumsum()]), pa.int32())
-        chosen = pa.array(decided.nonzero()[1])
-        count = rows.num_rows
-        columns = [
-            rows.column("recording_id"),
-            rows.column("submission"),
-            pa.array(["recording"] * count, pa.string()),
-            pa.array([self.target.taxonomy] * count, pa.string()),
-            # Columns are sorted by label, and a parent's name is the beginning of its children's: parents come first.
-            pa.ListArray.from_arrays(offsets, label_column.take(chosen)),
-            pa.ListArray.from_arrays(offsets, pa.array(scores[decided], pa.float32())),
-            pa.array([False] * count, pa.bool_()),
-            pa.array([self.predictor.bundle_id] * count, pa.string()),
-        ]
-        if self.all_scores:
-            every = pa.array(np.arange(count + 1) * scores.shape[1], pa.int32())
-            columns.append(pa.ListArray.from_arrays(every, pa.array(scores.ravel(), pa.float32())))
-        return pa.table(columns, names=self.schema.names).cast(self.schema)
+        kept = rows.filter(finite)
+        answered = answers(
+            self.target.policy, self.target.taxonomy, self.predictor.bundle_id, kept, scores[finite], self.schema
+        )
+        return answered, self._rejected(rows.filter(~finite))
 
     def _rejected(self, rows: pa.Table) -> pa.Table:
         detail = f"expected finite scores, found others with the bundle {self.bundle_uri}"

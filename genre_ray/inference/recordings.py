@@ -1,55 +1,17 @@
 """One answer a recording: where a catalog holds several submissions of it, their scores are averaged, then decided."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from genre_ray.decisions.thresholds import NO_THRESHOLD, decide
 from genre_ray.errors import InputError
+from genre_ray.inference.answers import policy_of_table
 from genre_ray.storage import tables
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """How scores become labels.
-
-    Attributes:
-        labels: (labels,), sorted.
-        thresholds: float32 (labels,), `NO_THRESHOLD` for a label without one.
-    """
-
-    labels: tuple[str, ...]
-    thresholds: Matrix
-
-    @classmethod
-    def of_table(cls, predictions_uri: str, width: int) -> Self:
-        """As the predictions table says it for its rows of `width` scores.
-
-        Raises:
-            InputError: it says it for another number of labels.
-        """
-        metadata = tables.part_metadata(predictions_uri)
-        labels: Sequence[str] = json.loads(metadata.get("labels", "[]"))
-        thresholds: Sequence[float | None] = json.loads(metadata.get("thresholds", "[]"))
-        if not len(labels) == len(thresholds) == width:
-            raise InputError(
-                f"{predictions_uri}: expected a label and a threshold for each of {width} scores, found "
-                f"{len(labels)} labels and {len(thresholds)} thresholds in the metadata; predict again"
-            )
-        limits = [NO_THRESHOLD if value is None else value for value in thresholds]
-        return cls(tuple(labels), np.array(limits, dtype=np.float32))
-
-    def label_sets(self, scores: Matrix) -> list[tuple[str, ...]]:
-        """(recordings, labels) scores → the labels of each recording, parents before children."""
-        decided = decide(scores, self.thresholds)
-        return [tuple(sorted(self.labels[column] for column in np.flatnonzero(row))) for row in decided]
 
 
 def average_submissions(recording_ids: Sequence[str], scores: Matrix) -> tuple[list[str], Matrix]:
@@ -92,4 +54,5 @@ def _decided_together(predictions_uri: str, several: set[str]) -> Iterator[tuple
         scores.append(tables.vectors(batch.column("all_scores"))[chosen])
         recordings.extend(recording for recording in ids if recording in several)
     names, means = average_submissions(recordings, np.concatenate(scores))
-    yield from zip(names, Decision.of_table(predictions_uri, means.shape[1]).label_sets(means), strict=True)
+    policy = policy_of_table(predictions_uri, means.shape[1])
+    yield from zip(names, policy.label_sets(policy.probabilities(means)), strict=True)

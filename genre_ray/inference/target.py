@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from genre_ray.decisions.policy import Policy
 from genre_ray.errors import ConfigurationError, InputError
 
 
@@ -20,17 +21,18 @@ class Target:
 
     Attributes:
         taxonomy: its name.
-        labels: (labels,) its own names, sorted.
-        columns: (labels,) the column of the network's scores that each of them is.
-        thresholds: float32 (labels,), `NO_THRESHOLD` for a label without one.
-        calibration: how its scores are calibrated; `none` until they are.
+        columns: (labels,) the column of the network's scores that each of the policy's labels is.
+        policy: how these scores become labels, under the taxonomy's own names.
     """
 
     taxonomy: str
-    labels: tuple[str, ...]
     columns: NDArray[np.int64]
-    thresholds: NDArray[np.float32]
-    calibration: Any = "none"
+    policy: Policy
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """(labels,) the taxonomy's own names, sorted."""
+        return self.policy.labels
 
     @classmethod
     def of(cls, taxonomy: str, description: Mapping[str, Any]) -> Self:
@@ -41,21 +43,16 @@ class Target:
         """
         labels: Sequence[str] = description["labels"]
         columns = np.array(description["columns"], dtype=np.int64)
-        thresholds = np.array(description["thresholds"], dtype=np.float32)
-        if not len(labels) == len(columns) == len(thresholds) > 0 or len({*columns.tolist()}) < len(columns):
-            raise ValueError("expected a column of its own and a threshold for each label")
-        if (columns < 0).any() or not (np.isfinite(thresholds) & (thresholds > 0)).all():
+        policy = Policy.of(labels, description)
+        if not len(labels) == len(columns) > 0 or len({*columns.tolist()}) < len(columns):
+            raise ValueError("expected a column of its own for each label")
+        if (columns < 0).any() or not (np.isfinite(policy.thresholds) & (policy.thresholds > 0)).all():
             raise ValueError("expected columns of at least 0 and finite thresholds above it")
-        return cls(taxonomy, tuple(labels), columns, thresholds, description["calibration"])
+        return cls(taxonomy, columns, policy)
 
     def describe(self) -> dict[str, Any]:
         """What `model.json` says of it."""
-        return {
-            "labels": list(self.labels),
-            "columns": self.columns.tolist(),
-            "thresholds": self.thresholds.tolist(),
-            "calibration": self.calibration,
-        }
+        return {"labels": list(self.labels), "columns": self.columns.tolist(), **self.policy.describe()}
 
     def select(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """(rows, network's labels) scores → (rows, labels)."""

@@ -1,4 +1,4 @@
-"""The task organisers' baselines, which any system should beat. They look at no features."""
+"""Baselines that look at no features, which any system should beat: the task organisers' two, and a majority."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from genre_ray.errors import InputError
-from genre_ray.labels.taxonomy import is_subgenre
+from genre_ray.labels.taxonomy import is_subgenre, parent
 
 
 def popularity(training: Sequence[Sequence[str]], recordings: int) -> list[tuple[str, ...]]:
@@ -27,6 +27,30 @@ def popularity(training: Sequence[Sequence[str]], recordings: int) -> list[tuple
         raise InputError("the popularity baseline needs a training recording with a genre, found none")
     genre = min(frequency, key=lambda label: (-frequency[label], label))
     return [(genre,)] * recordings
+
+
+def majority_branch(training: Sequence[Sequence[str]], recordings: int) -> list[tuple[str, ...]]:
+    """Predict for every recording the most frequent genre, with the majority of its subgenres, of theirs, and so on.
+
+    Unlike popularity this also answers below genres: at each level the label most frequent among the training
+    recordings below the one before, as long as there is one.
+
+    Args:
+        training: the label set of each training recording.
+        recordings: number of recordings to predict.
+
+    Returns:
+        (recordings,) label sets, parents before children. Among equally frequent labels, the first by name.
+
+    Raises:
+        InputError: the training truth has no genre.
+    """
+    ((genre,),) = popularity(training, 1)
+    frequency = Counter(label for labels in training for label in set(labels))
+    branch = [genre]
+    while below := [label for label in frequency if parent(label) == branch[-1]]:
+        branch.append(min(below, key=lambda label: (-frequency[label], label)))
+    return [tuple(branch)] * recordings
 
 
 def random_label_sets(training: Sequence[Sequence[str]], recordings: int, *, seed: int) -> list[tuple[str, ...]]:

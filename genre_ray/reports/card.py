@@ -1,5 +1,6 @@
 """The card of a bundle: what a person needs to know before using it, as Markdown made from `model.json`."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def card(model: Mapping[str, Any]) -> str:
         source=model.get("source"),
         task=model.get("task", "multi_label"),
         taxonomies=list(targets) or ["not named"],
-        calibration=", ".join(sorted({str(target["calibration"]) for target in targets.values()})) or "none",
+        calibration=", ".join(sorted({_method(target["calibration"]) for target in targets.values()})) or "none",
         genres=sum(not is_subgenre(label) for label in labels),
         subgenres=sum(map(is_subgenre, labels)),
         targets=[
@@ -50,6 +51,14 @@ def card(model: Mapping[str, Any]) -> str:
         metrics=_facts(model.get("metrics") or {}),
         lineage=_facts(model.get("lineage") or {}),
     )
+
+
+def _method(calibration: Any) -> str:
+    """`none`, or the method with the number of labels that each kind of map is for."""
+    if not isinstance(calibration, Mapping):
+        return str(calibration)
+    counts: Counter[str] = Counter(calibration["kinds"])
+    return f"{calibration['method']} ({', '.join(f'{counts[kind]} {kind}' for kind in sorted(counts))})"
 
 
 def _facts(value: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:

@@ -15,10 +15,11 @@ from scipy import sparse
 from genre_ray.decisions.thresholds import NO_THRESHOLD
 from genre_ray.errors import InputError
 from genre_ray.labels.taxonomy import Taxonomy, is_subgenre
-from genre_ray.metrics.baselines import popularity, random_label_sets
+from genre_ray.metrics.baselines import majority_branch, popularity, random_label_sets
 from genre_ray.metrics.confusion import most_confused
 from genre_ray.metrics.official import add_parents, label_scores, official_scores
 from genre_ray.metrics.ranking import Ranking, average_precision, precision_recall_curve, roc_auc
+from genre_ray.metrics.reliability import Reliability
 from genre_ray.reports.inputs import AllScores, LabelSet, Predictions, Truth
 from genre_ray.reports.result import (
     Answer,
@@ -30,6 +31,7 @@ from genre_ray.reports.result import (
     Means,
     defined,
 )
+from genre_ray.reports.trust import abstention, calibrated, consistency, reliability_of
 
 FEW_RECORDINGS = 1000
 """Below this many recordings a report warns of chance: the standard error of a mean F is about 0.01 there."""
@@ -73,7 +75,8 @@ def evaluate(name: str, predictions: Predictions, truth: Truth, *, seed: int = 0
     ranked = true[:, columns]
     rankings = _rankings(ranked, scores.values) if scores else None
     system = _answer(true, given, labels, rankings)
-    rows = _label_results(true, given, labels, scores, rankings)
+    trusted = reliability_of(ranked, scores.values if scores else None)
+    rows = _label_results(true, given, labels, scores, rankings, trusted)
     largest = [row for row in rows if row.roc_auc is not None][:LARGEST_LABELS]
     return EvaluationResult(
         name=name,
@@ -82,6 +85,7 @@ def evaluate(name: str, predictions: Predictions, truth: Truth, *, seed: int = 0
         predictions=predictions.uri,
         truth=truth.uri,
         part=truth.part,
+        level=predictions.level,
         calibration=predictions.calibration,
         coverage=Coverage(len(true_labels), recordings, len(true_labels) - recordings, predictions.unknown),
         comparable=_digest(predictions.recording_ids, targets, training),
@@ -89,6 +93,10 @@ def evaluate(name: str, predictions: Predictions, truth: Truth, *, seed: int = 0
         subgenres=sum(row.count > 0 and row.subgenre for row in rows),
         system=system,
         baselines=_baselines(true, labels, columns, training, seed=seed),
+        uncalibrated=calibrated(reliability_of(ranked, scores.raw if scores else None)),
+        calibrated=calibrated(trusted),
+        consistency=consistency(scores),
+        abstention=abstention(predictions, true, given),
         labels=tuple(rows),
         confused=tuple(most_confused(true, given, labels)),
         curves=tuple(_curve(row, ranked, scores) for row in largest) if scores else (),
@@ -141,15 +149,16 @@ def _baselines(
 ) -> dict[str, Answer]:
     """The baselines on the same recordings, ranked over the same label `columns`, (ranked labels,).
 
-    As scores, popularity gives each label its frequency in training and random its drawn label sets.
+    As scores, popularity gives each label its frequency in training, the others their label sets.
     """
     recordings = true.shape[0]
-    popular = _matrix(popularity(training, recordings), labels)
+    popular, branch = (_matrix(find(training, recordings), labels) for find in (popularity, majority_branch))
     drawn = _matrix(random_label_sets(training, recordings, seed=seed), labels)
     frequency = _matrix(training, labels).mean(axis=0)[columns]
     answers = {}
     for name, given, scores in (
         ("popularity", popular, np.broadcast_to(frequency, (recordings, len(columns)))),
+        ("majority", branch, branch[:, columns].toarray().astype(np.float32)),
         ("random", drawn, drawn[:, columns].toarray().astype(np.float32)),
     ):
         rankings = _rankings(true[:, columns], scores) if len(columns) else None
@@ -163,6 +172,7 @@ def _label_results(
     labels: Sequence[str],
     scores: AllScores | None,
     rankings: Rankings | None,
+    trusted: Reliability | None,
 ) -> list[LabelResult]:
     """The labels that are true, predicted or scored, the most frequent first."""
     column = {label: i for i, label in enumerate(scores.labels)} if scores else {}
@@ -171,7 +181,7 @@ def _label_results(
         return defined(rankings[measure].per_label[column[label]]) if rankings and label in column else None
 
     def threshold(label: str) -> float | None:
-        value = scores.thresholds[column[label]] if scores and label in column else NO_THRESHOLD
+        value = scores.policy.thresholds[column[label]] if scores and label in column else NO_THRESHOLD
         return float(value) if value < NO_THRESHOLD else None
 
     found = label_scores(true, given, labels)
@@ -187,6 +197,7 @@ def _label_results(
             roc_auc=ranking(0, label),
             average_precision=ranking(1, label),
             threshold=threshold(label),
+            calibration_error=defined(trusted.per_label[column[label]]) if trusted and label in column else None,
         )
         for i, label in enumerate(labels)
         if found.truth_count[i] or found.predicted_count[i] or label in column

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from genre_ray.reports.result import Curve, Histogram, LabelResult
+from genre_ray.reports.result import Abstention, Calibrated, Curve, Histogram, LabelResult
 
 SERIES = 6
 """How many series have a colour of their own; no figure shows more."""
@@ -125,6 +125,40 @@ def score_histograms(histograms: Sequence[Histogram], *, prefix: str = "histogra
         handles = {name: handle for legend in legends for handle, name in zip(*legend, strict=True)}
         figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=3)
         return _svg(figure, "Histograms of scores with and without a label", prefix)
+
+
+def trust(
+    uncalibrated: Calibrated | None,
+    calibrated: Calibrated | None,
+    abstention: Abstention | None,
+    *,
+    prefix: str = "trust",
+) -> str:
+    """The reliability of scores before and after calibration, and the risk of answering ever more recordings."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9.4, 3.7), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        highest = 0.0
+        left.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, linestyle=_DASHES, label="as it should be")
+        for found, colour, marker, name in (
+            (uncalibrated, _SERIES[1], "D", "model's scores"),
+            (calibrated, _SERIES[0], "o", "calibrated"),
+        ):
+            if found is not None and found.share:
+                look: dict[str, Any] = {"color": colour, "linewidth": 1.4, "marker": marker, "markersize": 4.5}
+                left.plot(found.probability, found.share, label=name, **look)
+                highest = max(highest, *found.probability, *found.share)
+        left.set(xlabel="probability", ylabel="share that is true", title="Reliability")
+        left.set(xlim=(-0.02, 1.05 * highest or 1), ylim=(-0.02, 1.05 * highest or 1))
+        left.legend(loc="upper left")
+        if abstention is not None and abstention.coverage:
+            right.plot([100 * share for share in abstention.coverage], abstention.risk, color=_SERIES[0], linewidth=1.6)
+            right.axhline(abstention.risk[-1], color=_MUTED, linewidth=0.8, linestyle=_DASHES, label="all answered")
+            right.legend(loc="lower right")
+        right.set(xlim=(0, 102), xlabel="% of the recordings answered, the surest first", ylabel="1 − mean F")
+        right.set_ylim(bottom=0)
+        right.set_title("Risk against coverage")
+        return _svg(figure, "Reliability of probabilities, and risk against coverage", prefix)
 
 
 def _scatter(axes: Axes, labels: Sequence[LabelResult], values: Sequence[float], title: str) -> None:

@@ -90,10 +90,17 @@ def _section(number: int, evaluation: EvaluationResult) -> dict[str, Any]:
     drawings = {
         "label_scores": figures.label_scores(labels, prefix=f"{anchor}-labels") if labels else None,
         "precision_recall": figures.precision_recall(curves, prefix=f"{anchor}-curves") if curves else None,
+        "trust": _trust(evaluation, f"{anchor}-trust"),
         "histograms": figures.score_histograms(histograms, prefix=f"{anchor}-scores") if histograms else None,
     }
     safe = {name: None if drawing is None else Markup(drawing) for name, drawing in drawings.items()}
     return {"anchor": anchor, "evaluation": evaluation, **safe}
+
+
+def _trust(evaluation: EvaluationResult, prefix: str) -> str | None:
+    if evaluation.calibrated is None:
+        return None
+    return figures.trust(evaluation.uncalibrated, evaluation.calibrated, evaluation.abstention, prefix=prefix)
 
 
 def _anchor(number: int) -> str:

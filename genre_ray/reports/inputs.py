@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from genre_ray.catalog.ground_truth import read_ground_truth
 from genre_ray.catalog.run_file import read_run
+from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
-from genre_ray.inference.recordings import Decision, average_submissions
+from genre_ray.inference.answers import policy_of_table
+from genre_ray.inference.recordings import average_submissions
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_examples
 
@@ -25,17 +27,22 @@ LabelSet = tuple[str, ...]
 
 @dataclass(frozen=True)
 class AllScores:
-    """The scores of all labels.
+    """The scores of all labels, in the order of the predictions' recordings.
 
     Attributes:
-        labels: (labels,) in the bundle's order.
-        values: float32 (recordings, labels), in the order of the predictions' recordings.
-        thresholds: float32 (labels,), `NO_THRESHOLD` for a label without one.
+        policy: what decided them.
+        raw: float32 (recordings, labels), as the model gave them; None for groups of recordings.
+        values: float32 (recordings, labels), calibrated and consistent.
     """
 
-    labels: tuple[str, ...]
+    policy: Policy
+    raw: NDArray[np.float32] | None
     values: NDArray[np.float32]
-    thresholds: NDArray[np.float32]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """(labels,) in the target's order."""
+        return self.policy.labels
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,11 @@ class Predictions:
         uri: where they were read.
         recording_ids: (recordings,) sorted, each once, all of them asked for.
         labels: (recordings,) label sets.
+        abstained: (recordings,) whether the answer is not to be relied on; None where that is not said.
         scores: of all labels, where they are stored.
         unknown: number of further recordings that were not asked for.
         averaged: number of recordings whose answer is of several submissions.
+        level: what an answer is about: `recording`, `release_group` or `artist`.
         taxonomy, calibration: as the predictions say, None when they do not.
         model_ids: the bundles that predicted, sorted.
     """
@@ -56,12 +65,14 @@ class Predictions:
     uri: str
     recording_ids: tuple[str, ...]
     labels: tuple[LabelSet, ...]
+    abstained: tuple[bool, ...] | None = None
     scores: AllScores | None = None
     unknown: int = 0
     averaged: int = 0
     taxonomy: str | None = None
     calibration: str | None = None
     model_ids: tuple[str, ...] = ()
+    level: str = "recording"
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,7 @@ def predictions_of_table(uri: str, recording_ids: Collection[str]) -> Prediction
     """A predictions table, restricted to `recording_ids`.
 
     A recording with one submission has the labels as stored. With several, their scores are averaged and then
-    decided by the thresholds of the table's metadata.
+    decided by the policy of the table's metadata.
 
     Raises:
         InputError: a recording has several submissions and their scores are not all stored, or the table's
@@ -162,15 +173,20 @@ def predictions_of_table(uri: str, recording_ids: Collection[str]) -> Prediction
             "predict again with all_scores"
         )
     labels = [tuple(labels or ()) for labels in rows["labels"].take(starts).to_pylist()]
+    abstained = rows["abstained"].take(starts).to_pylist()
     scores = _all_scores(uri, rows) if scored and len(ids) else None
     if scores is not None:
-        decided = Decision(scores.labels, scores.thresholds).label_sets(scores.values[several])
-        for recording, label_set in zip(several, decided, strict=True):
-            labels[recording] = label_set
+        together = scores.values[several]
+        decided = zip(
+            several, scores.policy.label_sets(together), scores.policy.decide(together).abstained, strict=True
+        )
+        for recording, label_set, unsure in decided:
+            labels[recording], abstained[recording] = label_set, bool(unsure)
     return Predictions(
         uri=uri,
         recording_ids=tuple(ids.tolist()),
         labels=tuple(labels),
+        abstained=tuple(map(bool, abstained)),
         scores=scores,
         unknown=unknown,
         averaged=len(several),
@@ -182,7 +198,7 @@ def predictions_of_table(uri: str, recording_ids: Collection[str]) -> Prediction
 
 def _rows(uri: str, recording_ids: Collection[str], *, scored: bool) -> tuple[pa.Table, int]:
     """The rows of `recording_ids`, sorted by recording and submission, and the number of other recordings."""
-    columns = ["recording_id", "submission", "labels", "model_id", *(["all_scores"] if scored else [])]
+    columns = ["recording_id", "submission", "labels", "abstained", "model_id", *(["all_scores"] if scored else [])]
     wanted = pa.array(sorted(recording_ids), pa.string())
     kept, others = [], []
     for batch in tables.read_batches(uri, columns):
@@ -199,6 +215,6 @@ def _rows(uri: str, recording_ids: Collection[str], *, scored: bool) -> tuple[pa
 def _all_scores(uri: str, rows: pa.Table) -> AllScores:
     """Scores averaged over the submissions of a recording, in order of the recordings' ids."""
     values = tables.vectors(rows["all_scores"])
-    decision = Decision.of_table(uri, values.shape[1])
+    policy = policy_of_table(uri, values.shape[1])
     _, means = average_submissions(rows["recording_id"].to_pylist(), values)
-    return AllScores(decision.labels, means, decision.thresholds)
+    return AllScores(policy, means, policy.probabilities(means))

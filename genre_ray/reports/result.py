@@ -56,6 +56,7 @@ class LabelResult:
         precision, recall, f_score: None for a label that the evaluated truth does not have.
         roc_auc, average_precision: None without its scores, or without recordings of both kinds.
         threshold: the score from which it is given; None for a label that its own score never gives.
+        calibration_error: expected calibration error of its score; None without its scores.
     """
 
     label: str
@@ -68,6 +69,7 @@ class LabelResult:
     roc_auc: float | None
     average_precision: float | None
     threshold: float | None
+    calibration_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,59 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """How far scores can be taken at their word; see `genre_ray.metrics.reliability`.
+
+    Attributes:
+        macro: mean expected calibration error of the labels.
+        unbiased: the root of their mean squared error, less what sampling adds.
+        pooled: expected calibration error of all pairs of recording and label.
+        brier: mean squared distance between score and truth.
+        probability, share: (bins,) mean score and true share of all pairs, in bins that expect equally many true ones.
+    """
+
+    macro: float | None
+    unbiased: float | None
+    pooled: float | None
+    brier: float | None
+    probability: tuple[float, ...]
+    share: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Pairs of a recording and of a label and its parent, and in how many the label has the higher score.
+
+    Attributes:
+        pairs: how many there are.
+        before: violations among the model's scores; None where these are not comparable.
+        after: among the answer's.
+    """
+
+    pairs: int
+    before: int | None
+    after: int
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """What answering only the surest recordings gives.
+
+    Attributes:
+        abstained: recordings that the predictions mark.
+        answered_f: mean F of the others; None without any.
+        coverage, risk: (points,) shares of the surest recordings and 1 − mean F of their answers; empty without scores.
+        area: mean risk over all coverages.
+    """
+
+    abstained: int
+    answered_f: float | None
+    coverage: tuple[float, ...]
+    risk: tuple[float, ...]
+    area: float | None
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
     """One evaluation.
 
@@ -106,6 +161,7 @@ class EvaluationResult:
         model_ids: the bundles that predicted, sorted; empty for a run file.
         predictions: URI of what was evaluated.
         truth: URI of the truth.
+        level: what is evaluated: `recording`, `release_group` or `artist`.
         part: part of the examples that the truth is restricted to; None for a whole ground truth.
         calibration: how the scores are calibrated, None when the predictions do not say.
         coverage: which recordings took part.
@@ -113,7 +169,11 @@ class EvaluationResult:
             evaluations that agree in it can be compared, and their baselines are the same.
         genres, subgenres: number of labels of each kind in the evaluated truth.
         system: what the predictions are worth.
-        baselines: the same for the `popularity` and `random` baselines on the same recordings.
+        baselines: the same for the `popularity`, `majority` and `random` baselines on the same recordings.
+        uncalibrated, calibrated: the model's scores and the answer's; None where not all scores are stored, or where
+            they are outside [0, 1].
+        consistency: None without stored scores, or a taxonomy of one level.
+        abstention: None where predictions say nothing of it.
         labels: every label, the most frequent first.
         confused: the most confused pairs first.
         curves, histograms: of the largest labels; empty where not all scores are stored.
@@ -126,6 +186,7 @@ class EvaluationResult:
     predictions: str
     truth: str
     part: str | None
+    level: str
     calibration: str | None
     coverage: Coverage
     comparable: str
@@ -133,6 +194,10 @@ class EvaluationResult:
     subgenres: int
     system: Answer
     baselines: Mapping[str, Answer]
+    uncalibrated: Calibrated | None
+    calibrated: Calibrated | None
+    consistency: Consistency | None
+    abstention: Abstention | None
     labels: tuple[LabelResult, ...]
     confused: tuple[Confusion, ...]
     curves: tuple[Curve, ...]

@@ -225,7 +225,7 @@ def joined_settings(settings, tmp_path):
         for taxonomy, names in spelling.items()
     }
     alone = {key: value for key, value in settings.items() if key not in ("taxonomy", "ground_truth")}
-    return {**alone, "sources": sources}
+    return {**alone, "sources": sources, "decisions": {"calibration": "none", "least_positives": 1}}
 
 
 @pytest.mark.parametrize("unlabelled", ["negative", "masked"])
@@ -250,7 +250,7 @@ def test_a_joined_bundle_answers_in_every_taxonomys_own_names(trainings, joined_
         rows = [row for row in examples if row["taxonomy"] == taxonomy and row["part"] == "validation"]
         truth = np.array([[label in row["labels"] for label in target.labels] for row in rows])
         own = np.stack([means[row["recording_id"]][target.columns] for row in rows])
-        np.testing.assert_allclose(target.thresholds, plug_in_thresholds(csr_array(truth), own), rtol=1e-5)
+        np.testing.assert_allclose(target.policy.thresholds, plug_in_thresholds(csr_array(truth), own), rtol=1e-5)
         assert bundle.model["metrics"]["targets"][taxonomy]["recordings"] == len(rows)
         assert {label for row in rows for label in row["labels"]} <= set(target.labels)
     parts = {}

@@ -14,7 +14,14 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, precision_recall_curve
 
-from genre_ray.decisions.thresholds import NO_THRESHOLD, decide, plug_in_thresholds
+from genre_ray.decisions.consistency import Hierarchy
+from genre_ray.decisions.thresholds import (
+    NO_THRESHOLD,
+    borrowed_thresholds,
+    decide,
+    plug_in_thresholds,
+    recording_threshold,
+)
 from genre_ray.errors import InputError
 
 TINY = np.finfo(np.float32).tiny
@@ -151,3 +158,59 @@ def test_scores_that_are_not_finite_are_refused(score: float) -> None:
 def test_no_labels_are_refused() -> None:
     with pytest.raises(InputError, match="at least one label"):
         decide(np.zeros((2, 0)), np.zeros(0))
+
+
+def mean_recording_f(truth: NDArray[np.bool_], scores: NDArray[np.float32], threshold: np.float32) -> Fraction:
+    """Of exact fractions; a recording's best label is given whatever its score."""
+    total = Fraction(0)
+    for row, values in zip(truth, scores, strict=True):
+        given = values >= threshold
+        given[np.argmax(values)] |= not given.any()
+        if row.any() or given.any():
+            total += Fraction(2 * int((row & given).sum()), int(row.sum()) + int(given.sum()))
+    return total / len(truth)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.sampled_from([3, 20, 10**6]))
+def test_one_threshold_for_all_has_the_greatest_recording_f(seed, labels, levels) -> None:
+    generator = np.random.default_rng(seed)
+    truth = generator.random((12, labels)) < generator.uniform(0.1, 0.7)
+    noise = generator.random(truth.shape) + 0.5 * truth
+    # Whatever the levels, no two labels of a recording are equal, so that its best label is one.
+    scores = (np.ceil(noise * levels) / levels + np.arange(labels) * 1e-4).astype(np.float32)
+    found = recording_threshold(truth, scores)
+    candidates = [*np.unique(scores), np.float32(10)]
+    best = max(mean_recording_f(truth, scores, candidate) for candidate in candidates)
+    assert mean_recording_f(truth, scores, found) == best
+
+
+def test_one_threshold_looks_no_further_than_64_labels() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.random((50, 200)) < 0.05
+    scores = (generator.random(truth.shape) + 0.8 * truth).astype(np.float32)
+    found = recording_threshold(truth, scores)
+    best = max(mean_recording_f(truth, scores, candidate) for candidate in np.unique(scores)[::7])
+    assert mean_recording_f(truth, scores, found) >= best
+
+
+def test_one_threshold_of_nothing() -> None:
+    assert recording_threshold(np.zeros((0, 2), bool), np.zeros((0, 2))) == NO_THRESHOLD
+    assert recording_threshold(np.ones((2, 1), bool), np.full((2, 1), 0.5)) <= np.float32(0.5)
+
+
+def test_a_label_with_few_positives_borrows_from_the_nearest_above_or_from_all() -> None:
+    """Columns: rock, its child indie (few), its grandchild lo-fi (few), metal of its own, jazz (few, no parent)."""
+    generator = np.random.default_rng(3)
+    truth = np.zeros((200, 5), dtype=bool)
+    truth[:60, 0], truth[:3, 1], truth[:2, 2], truth[20:50, 3], truth[100:104, 4] = (True,) * 5
+    scores = (generator.random(truth.shape) * 0.6 + 0.4 * truth).astype(np.float32)
+    hierarchy = Hierarchy([(1, 0), (2, 1), (3, 0)], 5)
+    own, found = plug_in_thresholds(truth, scores), borrowed_thresholds(truth, scores, hierarchy, 10)
+    assert found[[0, 3]].tolist() == own[[0, 3]].tolist()
+    assert found[1] == found[2] == own[0]
+    assert found[4] == recording_threshold(truth, scores)
+    # Of two parents the lower threshold counts.
+    both = borrowed_thresholds(truth, scores, Hierarchy([(1, 0), (1, 3)], 5), 10)
+    assert both[1] == min(own[0], own[3])
+    np.testing.assert_array_equal(borrowed_thresholds(truth, scores, hierarchy, 1), own)

@@ -49,7 +49,7 @@ def test_predictions_hold_what_was_decided(make_bundle, fused, all_scores):
     assert predicted.schema.equals(step.schema, check_metadata=True)
     assert rejected.num_rows == 0
     scores = Predictor(bundle).scores(values)
-    decided = decide(scores, find_target(bundle.model, bundle.uri).thresholds)
+    decided = decide(scores, find_target(bundle.model, bundle.uri).policy.thresholds)
     for n, row in enumerate(predicted.to_pylist()):
         assert (row["recording_id"], row["submission"]) == (f"r{n}", n % 3)
         assert (row["item_kind"], row["taxonomy"], row["abstained"]) == ("recording", "folders", False)

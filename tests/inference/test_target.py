@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from genre_ray.decisions.policy import Policy
 from genre_ray.decisions.thresholds import NO_THRESHOLD
 from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.inference.target import Target, find_target, read_targets
@@ -38,20 +39,24 @@ def test_scores_are_put_in_the_targets_order():
     np.testing.assert_array_equal(target.select(scores), np.float32([[0.3, 0.1], [0.6, 0.4]]))
     np.testing.assert_array_equal(find_target(MODEL, "b", "lastfm").select(scores), np.float32([[0.2], [0.5]]))
     # As many columns as the network has, but in another order.
-    turned = Target("t", ("a", "b", "c"), np.array([2, 1, 0]), np.float32([0.5] * 3))
+    turned = Target("t", np.array([2, 1, 0]), Policy.of("abc", {"thresholds": [0.5] * 3, "calibration": "none"}))
     np.testing.assert_array_equal(turned.select(scores), scores[:, ::-1])
 
 
 def test_a_description_makes_it_again():
     for taxonomy, target in read_targets(MODEL, "b").items():
         assert target.taxonomy == taxonomy
-        assert target.describe() == MODEL["targets"][taxonomy]
+        described = target.describe()
+        assert described.items() >= MODEL["targets"][taxonomy].items()
+        again = read_targets({**MODEL, "targets": {taxonomy: described}, "taxonomy": taxonomy}, "b")[taxonomy]
+        assert again.describe() == described
 
 
 def test_an_older_bundle_has_one_target():
     (target,) = read_targets(OLD, "b").values()
-    assert (target.taxonomy, target.labels, target.calibration) == ("folders", ("jazz", "rock"), "none")
-    assert (target.columns.tolist(), target.thresholds.tolist()) == ([0, 1], [0.5, 0.25])
+    assert (target.taxonomy, target.labels, target.policy.pairs) == ("folders", ("jazz", "rock"), ())
+    assert target.policy.calibration.method == "none"
+    assert (target.columns.tolist(), target.policy.thresholds.tolist()) == ([0, 1], [0.5, 0.25])
 
 
 def test_another_taxonomy_is_refused():
@@ -74,6 +79,11 @@ def test_another_taxonomy_is_refused():
         changed(columns=["a", "b"]),
         changed(labels=[], columns=[], thresholds=[]),
         changed(without="calibration"),
+        changed(calibration="beta"),
+        changed(calibration={"method": "platt"}),
+        changed(pairs=[[0, 2]]),
+        changed(pairs=[[0, 1], [1, 0]]),
+        changed(pairs=[3]),
         changed(without="columns"),
         changed(taxonomy="another"),
         {**MODEL, "targets": []},

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from genre_ray.errors import InputError
-from genre_ray.metrics.baselines import popularity, random_label_sets
+from genre_ray.metrics.baselines import majority_branch, popularity, random_label_sets
 
 TRAINING = [
     ("jazz", "jazz---bop"),
@@ -42,3 +42,19 @@ def test_nothing_to_learn_from_is_refused() -> None:
         popularity([("rock---indie",)], 1)
     with pytest.raises(InputError, match="training recording"):
         random_label_sets([], 1, seed=0)
+
+
+def test_majority_goes_down_the_most_frequent_branch():
+    training = [
+        ("rock", "rock---indie"),
+        ("rock", "rock---metal", "rock---metal---doom"),
+        ("rock", "rock---metal"),
+        ("jazz", "jazz---bop"),
+        ("jazz", "jazz---bop"),
+        ("jazz", "jazz---bop", "rock"),
+    ]
+    assert majority_branch(training, 2) == [("rock", "rock---metal", "rock---metal---doom")] * 2
+    assert majority_branch([("jazz",), ("blues",)], 1) == [("blues",)]
+    assert majority_branch([("a", "a---y"), ("a", "a---x")], 1) == [("a", "a---x")]
+    with pytest.raises(InputError):
+        majority_branch([], 1)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from genre_ray.decisions.thresholds import decide, plug_in_thresholds
+from genre_ray.decisions.policy import Policy
+from genre_ray.decisions.thresholds import plug_in_thresholds
+from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.reports.evaluation import evaluate
 from genre_ray.reports.inputs import AllScores, Predictions, Truth
 from genre_ray.reports.result import EvaluationResult
@@ -30,7 +32,10 @@ def build_evaluation(
     truth[:, [label in absent for label in labels]] = False
     truth[:, [label in everywhere for label in labels]] = True
     scores = (truth * 0.4 + generator.random(truth.shape) * 0.6).astype(np.float32)
-    thresholds = plug_in_thresholds(truth, scores)
+    described = {"thresholds": plug_in_thresholds(truth, scores).tolist(), "calibration": "none"}
+    policy = Policy.of(labels, described | {"pairs": Taxonomy.of_names(labels).edges(labels)})
+    probabilities = policy.probabilities(scores)
+    answer = policy.decide(probabilities)
 
     def sets(matrix: np.ndarray) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(label for label, given in zip(labels, row, strict=True) if given) for row in matrix)
@@ -41,8 +46,9 @@ def build_evaluation(
         Predictions(
             uri="predictions",
             recording_ids=ids,
-            labels=sets(decide(scores, thresholds)),
-            scores=AllScores(labels, scores, thresholds) if scored else None,
+            labels=sets(answer.labels),
+            abstained=tuple(answer.abstained.tolist()),
+            scores=AllScores(policy, scores, probabilities) if scored else None,
             taxonomy=taxonomy,
             calibration="none",
             model_ids=("0123456789abcdef",),

@@ -1,12 +1,16 @@
 """An evaluation compares the right things: its numbers equal ones computed without genre_ray's metrics."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from genre_ray.decisions.calibration import Calibration, fit_calibration
+from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
+from genre_ray.metrics.reliability import reliability
 from genre_ray.reports.evaluation import FEW_RECORDINGS, evaluate
 from genre_ray.reports.inputs import AllScores, Predictions, Truth
 
@@ -30,12 +34,16 @@ def ids(recordings):
     return tuple(f"r{number:05}" for number in range(recordings))
 
 
+def scored(scores):
+    policy = Policy.of(LABELS, {"thresholds": [0.5] * len(LABELS), "calibration": "none"})
+    return AllScores(policy, scores, scores)
+
+
 def evaluated(truth, scores, given, *, stored=True, training=None):
     names = ids(len(truth))
-    all_scores = AllScores(LABELS, scores, np.full(4, 0.5, dtype=np.float32)) if stored else None
     return evaluate(
         "case",
-        Predictions("predictions", names, label_sets(given), scores=all_scores),
+        Predictions("predictions", names, label_sets(given), scores=scored(scores) if stored else None),
         Truth("truth", "test", names, label_sets(truth), training),
     )
 
@@ -104,8 +112,7 @@ def test_truth_label_outside_the_model_counts_as_never_predicted():
     truth, scores, given = random_case()
     sets = [(*labels, "polka") if row % 2 else labels for row, labels in enumerate(label_sets(truth))]
     names = ids(len(truth))
-    thresholds = np.full(4, 0.5, dtype=np.float32)
-    predictions = Predictions("p", names, label_sets(given), scores=AllScores(LABELS, scores, thresholds))
+    predictions = Predictions("p", names, label_sets(given), scores=scored(scores))
     result = evaluate("outside", predictions, Truth("t", "test", names, tuple(sets)))
     assert result.system.official.recording_all.f_score.mean == pytest.approx(mean_f(sets, label_sets(given)))
     assert result.system.roc_auc == evaluated(truth, scores, given).system.roc_auc
@@ -180,3 +187,45 @@ def test_curves_sum_to_the_average_precision_and_histograms_to_the_recordings():
 def test_small_data_are_said_to_be_small(build, recordings, warned):
     notes = build(recordings=recordings).notes
     assert any("can be chance (standard error" in note for note in notes) is warned
+
+
+def test_trust_compares_the_models_scores_with_the_answers():
+    generator = np.random.default_rng(1)
+    probabilities = generator.random((500, 4), dtype=np.float32)
+    truth = generator.random(probabilities.shape) < probabilities
+    truth[:, 0] |= ~truth.any(axis=1)
+    raw = probabilities**3
+    calibration = fit_calibration(truth, raw)
+    policy = Policy(LABELS, np.full(4, 0.5, np.float32), calibration, pairs=((2, 1),))
+    values = policy.probabilities(raw)
+    labels, abstained = replace(policy, least_confidence=0.7).decide(values)
+    names = ids(500)
+    predictions = Predictions("p", names, label_sets(labels), tuple(abstained.tolist()), AllScores(policy, raw, values))
+    result = evaluate("trust", predictions, Truth("t", "test", names, label_sets(truth)))
+    assert result.calibrated.brier == pytest.approx(((values - truth) ** 2).mean(), rel=1e-5)
+    assert result.uncalibrated.brier == pytest.approx(((raw - truth) ** 2).mean(), rel=1e-5)
+    assert result.calibrated.unbiased < result.uncalibrated.unbiased / 3
+    above = (raw[:, 2] > raw[:, 1]).sum()
+    assert (result.consistency.pairs, result.consistency.before, result.consistency.after) == (500, above, 0)
+    f_scores = 2 * (labels & truth).sum(axis=1) / (labels.sum(axis=1) + truth.sum(axis=1))
+    assert 0 < result.abstention.abstained == abstained.sum() < 500
+    assert result.abstention.answered_f == pytest.approx(f_scores[~abstained].mean())
+    assert result.abstention.answered_f > f_scores.mean()
+    assert result.abstention.risk[-1] == pytest.approx(1 - f_scores.mean())
+    assert result.abstention.area < 1 - f_scores.mean()
+    rows = {row.label: row.calibration_error for row in result.labels}
+    found = reliability(truth, values)
+    assert [rows[label] for label in LABELS] == pytest.approx(found.per_label.tolist())
+
+
+def test_parents_left_out_do_not_pay():
+    """The same predictions with and without parents are both scored, and the answer's own gain nothing by either."""
+    truth, scores, _ = random_case()
+    policy = Policy(LABELS, np.full(4, 0.5, np.float32), Calibration.none(4), pairs=((2, 1),))
+    values = policy.probabilities(scores)
+    given = policy.decide(values).labels
+    closed = evaluated(truth, scores, given).system
+    assert closed.official == closed.official_with_parents
+    given[:, 1] &= ~given[:, 2]
+    open_ = evaluated(truth, scores, given).system
+    assert open_.official != open_.official_with_parents == closed.official

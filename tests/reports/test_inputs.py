@@ -98,7 +98,7 @@ def test_no_recording_of_the_truth_leaves_no_rows(write_predictions):
 
 def test_metadata_that_do_not_fit_the_scores_are_refused(write_predictions):
     uri = write_predictions([("a", 0, ["rock"], [0.1, 0.2])])
-    with pytest.raises(InputError, match=r"each of 2 scores, found 3 labels"):
+    with pytest.raises(InputError, match=r"each of 2 scores becomes a label, found 3 labels and 3 thresholds"):
         predictions_of_table(uri, {"a"})
 
 

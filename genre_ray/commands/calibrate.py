@@ -1,0 +1,176 @@
+"""`calibrate`: stored scores + a bundle → a bundle that decides anew, or the scores' own labels anew; no inference."""
+
+import json
+import logging
+from typing import Any, Self
+
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from genre_ray.catalog.run_file import format_run
+from genre_ray.commands.learning import already_done
+from genre_ray.config import JobConfiguration
+from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
+from genre_ray.errors import InputError
+from genre_ray.features.table import FeatureRows
+from genre_ray.inference.answers import AnswerRows
+from genre_ray.inference.predictor import open_bundle
+from genre_ray.inference.recordings import recording_labels
+from genre_ray.inference.target import Target, find_target, read_targets
+from genre_ray.labels.space import label_matrix
+from genre_ray.labels.taxonomy import Taxonomy
+from genre_ray.reports.card import card
+from genre_ray.reports.inputs import Truth, predictions_of_table, truth_of_examples, truth_of_file
+from genre_ray.runs.batch import run_batch
+from genre_ray.runs.identity import Identity, claim, make_identity, run_id
+from genre_ray.storage import bundles, objects, tables
+from genre_ray.storage.bundles import Bundle
+
+logger = logging.getLogger(__name__)
+
+
+class CalibrateConfiguration(JobConfiguration):
+    """Fit how a bundle's scores become labels anew; OUTPUT becomes a bundle. With relabel, OUTPUT/predictions instead.
+
+    The scores are those of all labels in a predictions table, made by the bundle or by one with the same model.
+    """
+
+    bundle: str = Field(description="the bundle whose model gave the scores")
+    predictions: str = Field(description="predictions table with all scores")
+    target: str | None = Field(None, description="taxonomy to decide in; the bundle's own when not given")
+    ground_truth: str | None = Field(None, description="TSV to fit on; the bundle's validation part when not given")
+    decisions: DecisionSettings = DecisionSettings()
+    relabel: bool = Field(False, description="give the stored scores the bundle's labels: OUTPUT/predictions")
+    run_tsv: bool = Field(False, description="with relabel: write OUTPUT/run.tsv too, in the task's format")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        fitting = [name for name in ("ground_truth", "decisions") if name in self.model_fields_set]
+        if self.relabel and fitting:
+            raise ValueError(f"relabel decides as the bundle does, found {', '.join(fitting)} too; calibrate first")
+        return self
+
+
+def run(configuration: CalibrateConfiguration) -> int:
+    """Carry the job out; return its exit code."""
+    bundle = open_bundle(configuration.bundle)
+    target = find_target(bundle.model, bundle.uri, configuration.target)
+    _refuse_other_model(configuration.predictions, bundle, target)
+    return _relabel(configuration, bundle, target) if configuration.relabel else _fit(configuration, bundle, target)
+
+
+def _relabel(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) -> int:
+    code = run_batch(
+        configuration,
+        job="calibrate",
+        table="predictions",
+        source=FeatureRows(configuration.predictions, limit=configuration.limit),
+        step=AnswerRows(target.policy, target.taxonomy, bundle.bundle_id),
+        bundles=[bundle.bundle_id],
+    )
+    if configuration.run_tsv and not configuration.dry_run:
+        uri = objects.join(configuration.output, "run.tsv")
+        objects.write_bytes(uri, format_run(recording_labels(objects.join(configuration.output, "predictions"))))
+        logger.info("%s written", uri)
+    return code
+
+
+def _fit(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) -> int:
+    truth = _truth(configuration, bundle, target)
+    if configuration.dry_run:
+        found = f"{len(truth.recording_ids)} recordings of {truth.uri}"
+        logger.info("would fit %s on %s: %s", target.taxonomy, found, configuration.decisions)
+        return 0
+    identity = make_identity(
+        "calibrate",
+        configuration.identity(),
+        bundles=[bundle.bundle_id],
+        predictions_version=tables.open_table(configuration.predictions).version(),
+    )
+    if already_done(configuration, identity):
+        return 0
+    scratch = objects.join(objects.absolute(configuration.output), "_run")
+    claim(objects.join(scratch, "claim.json"), configuration.output, identity, resume=configuration.resume)
+    model = _decided_anew(configuration, bundle, target, truth, identity)
+    examples = bundles.read_examples(bundle.uri)
+    if not bundles.write_bundle(configuration.output, model, bundle.tensors, examples, card(model)):
+        already_done(configuration, identity)
+        return 0
+    objects.delete_folder(scratch)
+    logger.info("%s: bundle written, %s decided anew", configuration.output, target.taxonomy)
+    return 0
+
+
+def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) -> Truth:
+    """What to fit on: nothing that the model has learnt from."""
+    if configuration.ground_truth is None:
+        return truth_of_examples(bundle.uri, "validation", target.taxonomy).first(configuration.limit)
+    given = truth_of_file(configuration.ground_truth)
+    examples = bundles.read_examples(bundle.uri)
+    learnt = set(examples.filter(pc.equal(examples["part"], "train"))["recording_id"].to_pylist())
+    kept = [item for item in zip(given.recording_ids, given.labels, strict=True) if item[0] not in learnt]
+    if len(kept) < len(given.labels):
+        logger.info(
+            "%s: %d recordings that the model has learnt from left out", given.uri, len(given.labels) - len(kept)
+        )
+    ids, labels = tuple(recording for recording, _ in kept), tuple(label_set for _, label_set in kept)
+    return Truth(given.uri, None, ids, labels).first(configuration.limit)
+
+
+def _decided_anew(
+    configuration: CalibrateConfiguration, bundle: Bundle, target: Target, truth: Truth, identity: Identity
+) -> dict[str, Any]:
+    """The bundle's description with a new policy of its target, and where that comes from."""
+    labels = target.labels
+    known = dict(zip(truth.recording_ids, truth.labels, strict=True))
+    predictions = predictions_of_table(configuration.predictions, known)
+    matrix = label_matrix([known[recording] for recording in predictions.recording_ids], labels)
+    labelled = matrix.sum(axis=1) > 0
+    if predictions.scores is None or predictions.scores.raw is None or not labelled.any():
+        raise InputError(
+            f"{configuration.predictions}: expected all scores of recordings of {truth.uri} with labels of "
+            f"{target.taxonomy}, found none of its {len(known)}; predict these with --all-scores"
+        )
+    truths, scores = matrix[labelled], predictions.scores.raw[labelled]
+    logger.info("%s: fitted on %d of %d recordings", target.taxonomy, len(scores), len(known))
+    fitted = fit_policy(labels, Taxonomy.of_names(labels).edges(labels), truths, scores, configuration.decisions)
+    targets = read_targets(bundle.model, bundle.uri) | {
+        target.taxonomy: Target(target.taxonomy, target.columns, fitted.policy)
+    }
+    model = {key: value for key, value in bundle.model.items() if key not in ("thresholds", "calibration")}
+    metrics = model.get("metrics", {})
+    found = {"recordings": len(scores), **validation_metrics(fitted, truths, scores)}
+    lineage = model.get("lineage", {})
+    return {
+        **model,
+        "targets": {taxonomy: one.describe() for taxonomy, one in targets.items()},
+        "metrics": {**metrics, "targets": {**metrics.get("targets", {}), target.taxonomy: found}},
+        "lineage": {
+            "run_id": run_id(identity),
+            "identity": identity,
+            "model_of": [*lineage.get("model_of", []), bundle.bundle_id],
+            "trained_by": lineage.get("trained_by", lineage.get("identity")),
+        },
+    }
+
+
+def _refuse_other_model(predictions: str, bundle: Bundle, target: Target) -> None:
+    """Refuse scores that another model gave, or that are in other labels."""
+    lineage = bundle.model.get("lineage", {})
+    models = {bundle.bundle_id, *lineage.get("model_of", [])}
+    found = {
+        str(model)
+        for batch in tables.read_batches(predictions, ["model_id"])
+        for model in pc.unique(batch[0]).to_pylist()
+    }
+    if not found <= models:
+        raise InputError(
+            f"{predictions}: expected scores of {bundle.uri} ({', '.join(sorted(models))}), found those of "
+            f"{', '.join(sorted(found - models))}; name the bundle that gave them"
+        )
+    labels = json.loads(tables.part_metadata(predictions).get("labels", "[]"))
+    if tuple(labels) != target.labels or "all_scores" not in tables.dataset(predictions).schema.names:
+        raise InputError(
+            f"{predictions}: expected the scores of all {len(target.labels)} labels of {target.taxonomy}, found others "
+            "or none; predict with --all-scores, and with that --target"
+        )

@@ -1,0 +1,124 @@
+"""A policy fitted on validation: calibration first, then thresholds and abstention on what it gives.
+
+All of it learns from the same recordings, so what it promises of them is a little better than what others will show.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from genre_ray.config import Settings
+from genre_ray.decisions.abstention import CoverageRisk, coverage_risk, expected_f, least_confidence
+from genre_ray.decisions.calibration import Method, fit_calibration
+from genre_ray.decisions.consistency import Pair
+from genre_ray.decisions.policy import Policy
+from genre_ray.decisions.thresholds import borrowed_thresholds, recording_threshold
+from genre_ray.metrics.matrices import LabelMatrix, as_csr
+from genre_ray.metrics.ranking import average_precision, roc_auc
+from genre_ray.metrics.reliability import reliability
+
+_POINTS = 21
+
+
+class DecisionSettings(Settings):
+    """How scores become labels."""
+
+    calibration: Method = Field("auto", description="auto, platt, isotonic, temperature or none")
+    thresholds: Literal["label_f", "recording_f"] = Field(
+        "label_f", description="what they make greatest: the mean F of labels, or of recordings"
+    )
+    least_positives: int = Field(
+        10, ge=1, description="label_f: with fewer positives, a label borrows from its parent or the value for all"
+    )
+    consistent: bool = Field(True, description="no label above its parents, none answered without them")
+    max_labels: int | None = Field(None, ge=1, description="the most labels that a recording gets")
+    risk: float | None = Field(None, gt=0, lt=1, description="abstain so that the others' 1 − F stays within this")
+    coverage: float | None = Field(None, gt=0, le=1, description="or abstain so that this share is answered")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.risk is not None and self.coverage is not None:
+            raise ValueError("abstention needs either risk or coverage, found both; give one of them")
+        return self
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A policy and what validation shows of it: the confidence of its recordings against the F of their answers."""
+
+    policy: Policy
+    curve: CoverageRisk
+
+
+def fit_policy(
+    labels: Sequence[str],
+    pairs: Sequence[Pair],
+    truth: LabelMatrix,
+    scores: NDArray[np.floating],
+    settings: DecisionSettings,
+) -> Fit:
+    """The policy for scores like these.
+
+    Args:
+        labels: the scores' columns, (labels,).
+        pairs: (child, parent) columns of the taxonomy.
+        truth: (recordings, labels), recordings that the model has not learnt from.
+        scores: (recordings, labels) as the model gives them.
+        settings: what is wanted.
+
+    Raises:
+        InputError: the shapes differ, or scores cannot be calibrated.
+    """
+    values = np.asarray(scores, dtype=np.float32)
+    calibrated = Policy(
+        labels=tuple(labels),
+        thresholds=np.ones(len(labels), dtype=np.float32),
+        calibration=fit_calibration(truth, values, settings.calibration),
+        pairs=tuple(pairs) if settings.consistent else (),
+        max_labels=settings.max_labels,
+    )
+    probabilities = calibrated.probabilities(values)
+    if settings.thresholds == "recording_f":
+        thresholds = np.full(len(labels), recording_threshold(truth, probabilities))
+    else:
+        thresholds = borrowed_thresholds(truth, probabilities, calibrated.hierarchy, settings.least_positives)
+    deciding = replace(calibrated, thresholds=thresholds)
+    curve = answer_curve(deciding, truth, probabilities)
+    least = least_confidence(curve, risk=settings.risk, coverage=settings.coverage)
+    return Fit(replace(deciding, least_confidence=least), curve)
+
+
+def validation_metrics(fit: Fit, truth: LabelMatrix, scores: NDArray[np.float32]) -> dict[str, Any]:
+    """What a bundle says of the recordings that its policy was fitted on, as JSON values.
+
+    `calibration_error` is of the probabilities, `calibration_error_before` of the scores; None where these are none.
+    """
+    probabilities = fit.policy.probabilities(scores)
+    return {
+        "roc_auc": roc_auc(truth, probabilities).macro,
+        "average_precision": average_precision(truth, probabilities).macro,
+        "calibration_error": _calibration_error(truth, probabilities),
+        "calibration_error_before": _calibration_error(truth, scores),
+        "calibration_maps": dict(sorted(Counter(fit.policy.calibration.kinds).items())),
+        "coverage_risk": fit.curve.points(_POINTS),
+    }
+
+
+def _calibration_error(truth: LabelMatrix, values: NDArray[np.float32]) -> float | None:
+    unbounded = values.size and (values.min() < 0 or values.max() > 1)
+    return None if unbounded else reliability(truth, values).macro
+
+
+def answer_curve(policy: Policy, truth: LabelMatrix, probabilities: NDArray[np.float32]) -> CoverageRisk:
+    """Coverage and risk of a policy's answers on recordings with a truth, both (recordings, labels)."""
+    decided = policy.decide(probabilities).labels
+    true = as_csr(truth, "truth")
+    hits = np.asarray(true.multiply(decided).sum(axis=1)).ravel()
+    total = np.asarray(true.sum(axis=1)).ravel() + decided.sum(axis=1)
+    f_scores = np.divide(2 * hits, total, out=np.zeros(len(hits)), where=total > 0)
+    return coverage_risk(expected_f(probabilities, decided), f_scores)

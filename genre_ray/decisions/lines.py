@@ -1,0 +1,168 @@
+"""Logistic lines `slope · log-odds + intercept`: one for each of many labels, or one for several labels together.
+
+Fitted by Newton's method with steps halved until the loss falls. The targets enter the loss only by two sums, so a
+step is one pass over the log-odds; that is in float32 with pairwise sums, which gives lines to about five digits.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+Floats = NDArray[np.float64]
+Scores = NDArray[np.float32]
+Columns = NDArray[np.intp]
+
+_LOWEST, _HIGHEST = np.finfo(np.float32).tiny, np.float32(1 - 2**-24)
+
+# Columns that are looked at together: a copy of them stays small beside all scores.
+_BLOCK = 32
+
+_STEPS, _SHORT_STEP, _LOSS_NOISE = 60, 1e-4, 1e-6
+
+IDENTITY = np.array([1.0, 0.0])
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """Cross-entropy at some lines, (lines,), with its gradient (lines, 2) and curvature (lines, 2, 2)."""
+
+    value: Floats
+    gradient: Floats
+    curvature: Floats
+
+
+def log_odds(scores: Scores) -> Scores:
+    """log(s / (1 − s)), where 0 and 1 count as the float32 numbers next to them."""
+    bounded = np.clip(scores, _LOWEST, _HIGHEST)
+    odds: Scores = np.log(bounded)
+    odds -= np.log1p(np.negative(bounded, out=bounded), out=bounded)
+    return odds
+
+
+def sigmoid(odds: Scores) -> Scores:
+    """1 / (1 + exp(−odds)), in the memory of `odds`."""
+    np.negative(odds, out=odds)
+    with np.errstate(over="ignore"):
+        np.exp(odds, out=odds)
+    odds += 1
+    return np.reciprocal(odds, out=odds)
+
+
+def own_lines(truth: sparse.csc_array, scores: Scores, columns: Columns) -> Floats:
+    """Each column's slope and intercept of the greatest likelihood, (columns, 2).
+
+    With p positives and n negatives, their targets are (p + 1) / (p + 2) and 1 / (n + 2) as Platt (1999) has them, so
+    that a few positives do not lead to certainty.
+
+    Args:
+        truth: canonical, (recordings, labels).
+        scores: float32 (recordings, labels) in [0, 1].
+        columns: the labels to fit.
+    """
+    fitted = [_newton(block.loss, len(block.odds)) for block in _blocks(truth, scores, columns, smooth=True)]
+    return np.concatenate([np.zeros((0, 2)), *fitted])
+
+
+def cross_entropy(truth: sparse.csc_array, scores: Scores, columns: Columns, lines: Floats) -> Floats:
+    """Each column's cross-entropy with its line of `lines` (columns, 2), summed over the recordings, (columns,)."""
+    starts = range(0, len(columns), _BLOCK)
+    blocks = zip(starts, _blocks(truth, scores, columns), strict=True)
+    return np.concatenate([np.zeros(0), *(block.loss(lines[start : start + _BLOCK]).value for start, block in blocks)])
+
+
+def shared_line(truth: sparse.csc_array, scores: Scores, columns: Columns, *, shifted: bool) -> Floats:
+    """The slope and intercept of the greatest likelihood for all `columns` together, (2,).
+
+    Args:
+        truth: canonical, (recordings, labels).
+        scores: float32 (recordings, labels) in [0, 1].
+        columns: the labels that share the line.
+        shifted: whether it has an intercept other than 0.
+    """
+
+    def loss(line: Floats) -> _Loss:
+        parts = [block.loss(np.repeat(line, len(block.odds), axis=0)) for block in _blocks(truth, scores, columns)]
+        value, gradient, curvature = (
+            sum(getattr(part, name).sum(axis=0, keepdims=True) for part in parts)
+            for name in ("value", "gradient", "curvature")
+        )
+        if not shifted:
+            gradient[:, 1], curvature[:, :, 1], curvature[:, 1, :] = 0, 0, 0
+            curvature[:, 1, 1] = 1
+        return _Loss(value, gradient, curvature)
+
+    (fitted,) = _newton(loss, 1)
+    return np.asarray(fitted)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some columns: log-odds (columns, recordings), and the sums of their targets and of targets × log-odds."""
+
+    odds: Scores
+    targets: Floats
+    weighted: Floats
+
+    def loss(self, lines: Floats) -> _Loss:
+        """Of a line for each column: Σ log(1 + exp(u)) − t · u over the recordings, u being the line's log-odds."""
+        slopes, intercepts = lines.T.astype(np.float32)
+        u = self.odds * slopes[:, None]
+        u += intercepts[:, None]
+        small = np.exp(-np.abs(u))  # log(1 + exp(u)) without overflow
+        value = (np.maximum(u, 0) + np.log1p(small)).sum(axis=1).astype(np.float64)
+        value -= lines[:, 0] * self.weighted + lines[:, 1] * self.targets
+        p = sigmoid(u)
+        gradient = np.stack([(p * self.odds).sum(axis=1) - self.weighted, p.sum(axis=1) - self.targets], axis=1)
+        spread = np.subtract(1, p, out=small)
+        spread *= p
+        corner = np.multiply(spread, self.odds, out=p)
+        h01, h11 = corner.sum(axis=1), spread.sum(axis=1)
+        h00 = np.multiply(corner, self.odds, out=corner).sum(axis=1)
+        curvature = np.stack([h00, h01, h01, h11], axis=1).reshape(-1, 2, 2).astype(np.float64)
+        return _Loss(value, gradient, curvature)
+
+
+def _blocks(truth: sparse.csc_array, scores: Scores, columns: Columns, *, smooth: bool = False) -> Iterator[_Block]:
+    recordings = scores.shape[0]
+    for start in range(0, len(columns), _BLOCK):
+        block = columns[start : start + _BLOCK]
+        odds = log_odds(np.ascontiguousarray(scores[:, block].T))
+        totals = odds.sum(axis=1, dtype=np.float64)
+        positives = np.diff(truth.indptr)[block]
+        inside = [
+            odds[row, truth.indices[truth.indptr[column] : truth.indptr[column + 1]]].sum(dtype=np.float64)
+            for row, column in enumerate(block)
+        ]
+        high, low = np.ones(len(block)), np.zeros(len(block))
+        if smooth:
+            high, low = (positives + 1) / (positives + 2), 1 / (recordings - positives + 2)
+        yield _Block(
+            odds,
+            targets=high * positives + low * (recordings - positives),
+            weighted=high * np.array(inside) + low * (totals - inside),
+        )
+
+
+def _newton(loss: Callable[[Floats], _Loss], count: int) -> Floats:
+    """`count` lines that each minimise their loss, (count, 2), from the identity on."""
+    lines, steps = np.tile(IDENTITY, (count, 1)), np.ones(count)
+    here = loss(lines)
+    for _ in range(_STEPS):
+        # The ridge keeps a label without any spread solvable; it moves no other.
+        ridge = 1e-6 * (1 + np.trace(here.curvature, axis1=1, axis2=2))[:, None, None] * np.eye(2)
+        moves = -np.linalg.solve(here.curvature + ridge, here.gradient[..., None])[..., 0] * steps[:, None]
+        if np.abs(moves).max() < _SHORT_STEP:
+            break
+        there = loss(lines + moves)
+        lower = there.value <= here.value + _LOSS_NOISE * np.abs(here.value)
+        lines = np.where(lower[:, None], lines + moves, lines)
+        here = _Loss(
+            np.where(lower, there.value, here.value),
+            np.where(lower[:, None], there.gradient, here.gradient),
+            np.where(lower[:, None, None], there.curvature, here.curvature),
+        )
+        steps = np.where(lower, 1.0, steps / 2)
+    return lines

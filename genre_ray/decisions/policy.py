@@ -1,0 +1,142 @@
+"""The way from a model's scores to its answer, one for every system and everywhere the same.
+
+Scores → calibration → consistency (no child above its parents) → thresholds → at least one label → with all labels
+above → at most so many → abstention. A policy is fitted once, on validation, and travels with the bundle and with every
+predictions table: stored scores can be decided again without the model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genre_ray.decisions.abstention import expected_f
+from genre_ray.decisions.calibration import Calibration
+from genre_ray.decisions.consistency import Hierarchy
+from genre_ray.decisions.thresholds import NO_THRESHOLD, decide
+from genre_ray.errors import InputError
+
+Scores = NDArray[np.float32]
+
+_ROWS = 2048
+
+
+class Decided(NamedTuple):
+    """The answer to some recordings: which labels, (recordings, labels), and on which it cannot be relied."""
+
+    labels: NDArray[np.bool_]
+    abstained: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How the scores of a label space become labels.
+
+    Attributes:
+        labels: (labels,), the scores' columns.
+        thresholds: float32 (labels,) for probabilities; `NO_THRESHOLD` for a label without one.
+        calibration: scores → probabilities.
+        pairs: (child, parent) columns that are kept consistent; none leaves labels independent of each other.
+        max_labels: the most labels that a recording gets.
+        least_confidence: recordings with less expected F are abstained from.
+    """
+
+    labels: tuple[str, ...]
+    thresholds: Scores
+    calibration: Calibration
+    pairs: tuple[tuple[int, int], ...] = ()
+    max_labels: int | None = None
+    least_confidence: float | None = None
+
+    @cached_property
+    def hierarchy(self) -> Hierarchy:
+        """The pairs, ready for use."""
+        return Hierarchy(self.pairs, len(self.labels))
+
+    def probabilities(self, scores: Scores, out: Scores | None = None) -> Scores:
+        """The model's scores → calibrated and consistent ones, (recordings, labels); `out` may be `scores`."""
+        if self.calibration.method == "none" and not self.pairs and out is None:
+            return scores
+        result = np.empty_like(scores, dtype=np.float32) if out is None else out
+        for start in range(0, len(scores), _ROWS):
+            rows = slice(start, start + _ROWS)
+            result[rows] = self.calibration.apply(scores[rows])
+            self.hierarchy.lower(result[rows])
+        return result
+
+    def decide(self, probabilities: Scores) -> Decided:
+        """The labels of recordings with these `probabilities`, at least one each, and which to abstain from.
+
+        Raises:
+            InputError: their number is not that of the labels, or one is not finite.
+        """
+        decided = np.empty(probabilities.shape, dtype=bool)
+        abstained = np.zeros(len(probabilities), dtype=bool)
+        for start in range(0, max(len(probabilities), 1), _ROWS):
+            rows = slice(start, start + _ROWS)
+            block = decide(probabilities[rows], self.thresholds)
+            self.hierarchy.close(block)
+            self._limit(block, probabilities[rows])
+            decided[rows] = block
+            if self.least_confidence is not None:
+                abstained[rows] = expected_f(probabilities[rows], block) < np.float32(self.least_confidence)
+        return Decided(decided, abstained)
+
+    def _limit(self, decided: NDArray[np.bool_], probabilities: Scores) -> None:
+        """Keep the most probable `max_labels` labels of each recording; among equals the higher in the taxonomy."""
+        if self.max_labels is None:
+            return
+        many = np.flatnonzero(decided.sum(axis=1) > self.max_labels)
+        rows, columns = decided[many].nonzero()
+        rows = many[rows]
+        order = np.lexsort((columns, self.hierarchy.depth[columns], -probabilities[rows, columns], rows))
+        rows, columns = rows[order], columns[order]
+        place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        dropped = place >= self.max_labels
+        decided[rows[dropped], columns[dropped]] = False
+
+    def label_sets(self, probabilities: Scores) -> list[tuple[str, ...]]:
+        """The labels of each recording, parents before children."""
+        decided = self.decide(probabilities).labels
+        return [tuple(self.labels[column] for column in self.hierarchy.order if row[column]) for row in decided]
+
+    def describe(self) -> dict[str, Any]:
+        """What bundles and tables keep of it beside its labels, as JSON values."""
+        return {
+            "thresholds": [float(threshold) for threshold in self.thresholds],
+            "calibration": self.calibration.describe(),
+            "pairs": [list(pair) for pair in self.pairs],
+            "max_labels": self.max_labels,
+            "least_confidence": self.least_confidence,
+        }
+
+    @classmethod
+    def of(cls, labels: Sequence[str], description: Mapping[str, Any]) -> Self:
+        """Back from what `describe` gave; also from thresholds and the calibration `none` alone, as they once were.
+
+        Args:
+            labels: the scores' columns.
+            description: see `describe`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such description, or not of these labels.
+        """
+        thresholds = [NO_THRESHOLD if value is None else float(value) for value in description["thresholds"]]
+        if len(thresholds) != len(labels):
+            raise ValueError(f"expected {len(labels)} thresholds, one a label, found {len(thresholds)}")
+        found = cls(
+            labels=tuple(labels),
+            thresholds=np.array(thresholds, dtype=np.float32),
+            calibration=Calibration.of(description["calibration"], len(labels)),
+            pairs=tuple((int(child), int(above)) for child, above in description.get("pairs", ())),
+            max_labels=description.get("max_labels"),
+            least_confidence=description.get("least_confidence"),
+        )
+        try:
+            found.hierarchy  # noqa: B018 refuses pairs that are none
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return found

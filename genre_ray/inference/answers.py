@@ -1,0 +1,102 @@
+"""Rows of the predictions table, made of scores by a policy, and the policy of a table read back.
+
+`labels` and `scores` are the policy's: calibrated, consistent, decided. `all_scores` are as the model gave them, so
+that another policy can decide them again; the parts' metadata hold the policy that decided these.
+"""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from genre_ray.decisions.policy import Policy
+from genre_ray.errors import InputError
+from genre_ray.features.table import rejections
+from genre_ray.storage import tables
+from genre_ray.storage.schemas import predictions_schema
+
+
+def answers_schema(policy: Policy, taxonomy: str, *, all_scores: bool) -> pa.Schema:
+    """The schema of answers in a taxonomy, with all that a reader needs to understand and repeat them."""
+    described = policy.describe()
+    metadata = {
+        "labels": json.dumps(policy.labels, ensure_ascii=False),
+        "thresholds": json.dumps(described.pop("thresholds")),
+        "calibration": policy.calibration.method,
+        "policy": json.dumps(described),
+        "taxonomy": taxonomy,
+    }
+    return predictions_schema(metadata, all_scores=all_scores)
+
+
+def answers(
+    policy: Policy, taxonomy: str, model_id: str, rows: pa.Table, scores: NDArray[np.float32], schema: pa.Schema
+) -> pa.Table:
+    """What the policy answers.
+
+    Args:
+        policy: how it decides.
+        taxonomy: whose labels it has.
+        model_id: the bundle whose model gave the scores.
+        rows: `recording_id` and `submission` of each answer.
+        scores: finite, (rows, labels), as the model gives them.
+        schema: of the table, by `answers_schema`.
+    """
+    probabilities = policy.probabilities(scores)
+    decided, abstained = policy.decide(probabilities)
+    order, count = policy.hierarchy.order, len(scores)
+    places, ranks = decided[:, order].nonzero()
+    chosen = order[ranks]
+    offsets = pa.array(np.concatenate([[0], decided.sum(axis=1).cumsum()]), pa.int32())
+    columns = [
+        rows.column("recording_id"),
+        rows.column("submission"),
+        pa.repeat(pa.scalar("recording"), count),
+        pa.repeat(pa.scalar(taxonomy), count),
+        pa.ListArray.from_arrays(offsets, pa.array(policy.labels, pa.string()).take(pa.array(chosen))),
+        pa.ListArray.from_arrays(offsets, pa.array(probabilities[places, chosen], pa.float32())),
+        pa.array(abstained, pa.bool_()),
+        pa.repeat(pa.scalar(model_id), count),
+    ]
+    if "all_scores" in schema.names:
+        every = pa.array(np.arange(count + 1) * scores.shape[1], pa.int32())
+        columns.append(pa.ListArray.from_arrays(every, pa.array(scores.ravel(), pa.float32())))
+    return pa.table(columns, names=schema.names).cast(schema)
+
+
+class AnswerRows:
+    """Rows of a predictions table with all scores → the same rows, decided by another policy."""
+
+    gains_from_gpu = False
+
+    def __init__(self, policy: Policy, taxonomy: str, model_id: str) -> None:
+        self.policy, self.taxonomy, self.model_id = policy, taxonomy, model_id
+        self.schema = answers_schema(policy, taxonomy, all_scores=True)
+
+    def __call__(self, rows: pa.RecordBatch | pa.Table) -> tuple[pa.Table, pa.Table]:
+        """See `genre_ray.runs.worker.Step`."""
+        rows = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+        scores = tables.vectors(rows.column("all_scores"))
+        return answers(self.policy, self.taxonomy, self.model_id, rows, scores, self.schema), rejections([])
+
+
+def policy_of_table(predictions_uri: str, width: int) -> Policy:
+    """The policy that decided a predictions table, whose rows have `width` scores.
+
+    Raises:
+        InputError: the table's metadata do not say it, or say it for another number of labels.
+    """
+    metadata = tables.part_metadata(predictions_uri)
+    try:
+        labels, thresholds = (json.loads(metadata.get(key, "[]")) for key in ("labels", "thresholds"))
+        if not len(labels) == len(thresholds) == width:
+            raise ValueError(f"{len(labels)} labels and {len(thresholds)} thresholds")
+        # Older tables had thresholds only, of scores that were not calibrated.
+        described = {"calibration": "none", **json.loads(metadata.get("policy", "{}"))}
+        return Policy.of(labels, {**described, "thresholds": thresholds})
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{predictions_uri}: expected in the metadata how each of {width} scores becomes a label, found {error}; "
+            "predict again"
+        ) from None

@@ -1,0 +1,199 @@
+"""`calibrate`: stored scores make a new bundle beside the old one, or new labels, and nothing is scored again."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.special import expit
+
+from genre_ray.commands import calibrate
+from genre_ray.commands.calibrate import CalibrateConfiguration
+from genre_ray.decisions.fitting import DecisionSettings, fit_policy
+from genre_ray.decisions.policy import Policy
+from genre_ray.decisions.thresholds import decide
+from genre_ray.errors import ConfigurationError, InputError, OutputTakenError
+from genre_ray.inference.answers import answers, answers_schema
+from genre_ray.inference.target import find_target
+from genre_ray.storage import tables
+from genre_ray.storage.bundles import EXAMPLES_SCHEMA, read_bundle, read_examples, write_bundle
+
+LABELS = ("jazz", "rock", "rock---indie")
+RECORDINGS, PART = 900, {0: "train", 1: "validation", 2: "test"}
+
+
+def write_table(uri, policy, model_id, ids, scores):
+    schema = answers_schema(policy, "folders", all_scores=True)
+    rows = pa.table({"recording_id": ids, "submission": pa.array([0] * len(ids), pa.int32())})
+    tables.create_table(uri, schema, {})
+    part = tables.write_part(uri, "part", answers(policy, "folders", model_id, rows, scores, schema))
+    tables.append(tables.open_table(uri), [tables.Append("run/0", [part])], schema)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A bundle as they were before calibration, and its predictions: log-odds twice as large as they should be."""
+    generator = np.random.default_rng(0)
+    odds = generator.normal(size=(RECORDINGS, 3)) * 1.5 - np.array([0.5, 0, 1])
+    truth = generator.random(odds.shape) < expit(odds)
+    truth[:, 1] |= truth[:, 2] | ~truth.any(axis=1)
+    scores = expit(2 * odds).astype(np.float32)
+    ids = [f"r{n:03d}" for n in range(RECORDINGS)]
+    examples = pa.table(
+        {
+            "recording_id": ids,
+            "taxonomy": ["folders"] * RECORDINGS,
+            "part": [PART[n % 3] for n in range(RECORDINGS)],
+            "labels": [[label for label, has in zip(LABELS, row, strict=True) if has] for row in truth],
+        },
+        EXAMPLES_SCHEMA,
+    )
+    model = {
+        "system": "essentia",
+        "taxonomy": "folders",
+        "labels": list(LABELS),
+        "thresholds": [0.5] * 3,
+        "calibration": "none",
+        "architecture": {},
+        "preprocessing": {},
+        "input": {"schema_hash": "0", "columns": []},
+        "metrics": {"part": "validation", "epochs": 3},
+        "lineage": {"run_id": "r", "identity": {"job": "train"}},
+    }
+    bundle = str(tmp_path / "bundle")
+    write_bundle(bundle, model, {"w": np.arange(3, dtype=np.float32)}, examples, "card")
+    write_table(
+        str(tmp_path / "predictions"),
+        Policy.of(LABELS, {"thresholds": [0.5] * 3, "calibration": "none"}),
+        read_bundle(bundle).bundle_id,
+        ids,
+        scores,
+    )
+    return {"folder": tmp_path, "truth": truth, "scores": scores, "ids": ids, "examples": examples}
+
+
+def run(stored, **given):
+    folder = stored["folder"]
+    wanted = {"bundle": f"{folder}/bundle", "predictions": f"{folder}/predictions", "output": f"{folder}/new"}
+    return calibrate.run(CalibrateConfiguration.from_mapping({**wanted, **given}))
+
+
+def test_a_new_bundle_decides_as_validation_says_and_the_old_one_stays(stored):
+    folder = stored["folder"]
+    before = (folder / "bundle" / "model.json").read_bytes()
+    assert run(stored, decisions={"coverage": 0.9, "max_labels": 2}) == 0
+    old, new = read_bundle(str(folder / "bundle")), read_bundle(str(folder / "new"))
+    validation = np.arange(RECORDINGS) % 3 == 1
+    settings = DecisionSettings(coverage=0.9, max_labels=2)
+    truth, scores = stored["truth"][validation], stored["scores"][validation]
+    expected = fit_policy(LABELS, [(2, 1)], truth, scores, settings).policy
+    target = find_target(new.model, new.uri)
+    assert target.policy.describe() == expected.describe()
+    assert set(target.policy.calibration.kinds) != {"none"}
+    np.testing.assert_array_equal(new.tensors["w"], old.tensors["w"])
+    assert read_examples(new.uri).equals(stored["examples"])
+    assert new.model["lineage"]["model_of"] == [old.bundle_id]
+    assert new.model["lineage"]["trained_by"] == {"job": "train"}
+    told = new.model["metrics"]["targets"]["folders"]
+    assert told["recordings"] == 300
+    assert told["calibration_error"] < told["calibration_error_before"]
+    assert new.model["metrics"]["epochs"] == 3
+    assert not {"thresholds", "calibration"} & set(new.model)
+    assert "calibrated by auto" in (folder / "new" / "README.md").read_text()
+    assert (folder / "bundle" / "model.json").read_bytes() == before
+    assert not (folder / "new" / "_run").exists()
+
+
+def test_a_calibrated_bundle_can_be_calibrated_again_from_the_same_scores(stored):
+    run(stored)
+    folder = stored["folder"]
+    assert run(stored, bundle=f"{folder}/new", output=f"{folder}/newer", decisions={"thresholds": "recording_f"}) == 0
+    newer = read_bundle(f"{folder}/newer")
+    assert newer.model["lineage"]["model_of"] == [
+        read_bundle(f"{folder}/{name}").bundle_id for name in ("bundle", "new")
+    ]
+    assert len(set(find_target(newer.model, newer.uri).policy.thresholds.tolist())) == 1
+
+
+def test_truth_of_ones_own_leaves_out_what_the_model_has_learnt(stored, caplog):
+    truth = stored["folder"] / "truth.tsv"
+    lines = [f"r{n:03d}\tg\t{'jazz' if n % 2 else 'rock'}" for n in range(200)]
+    truth.write_text("\n".join(["recordingmbid\treleasegroupmbid\tgenre1", *lines]) + "\n")
+    with caplog.at_level("INFO"):
+        assert run(stored, ground_truth=str(truth)) == 0
+    assert "67 recordings that the model has learnt from left out" in caplog.text
+    told = read_bundle(str(stored["folder"] / "new")).model["metrics"]["targets"]["folders"]
+    assert told["recordings"] == 133
+
+
+def test_a_finished_run_is_joined_only_on_request_and_only_with_its_settings(stored):
+    run(stored)
+    with pytest.raises(OutputTakenError, match="pass --resume"):
+        run(stored)
+    assert run(stored, resume=True) == 0
+    with pytest.raises(OutputTakenError, match=r"settings.decisions.max_labels: null there, 2 here"):
+        run(stored, resume=True, decisions={"max_labels": 2})
+
+
+def test_dry_run_writes_nothing(stored, caplog):
+    with caplog.at_level("INFO"):
+        assert run(stored, dry_run=True) == 0
+    assert "would fit folders on 300 recordings" in caplog.text
+    assert not (stored["folder"] / "new").exists()
+
+
+def test_scores_of_another_model_are_refused(stored):
+    folder = stored["folder"]
+    policy = Policy.of(LABELS, {"thresholds": [0.5] * 3, "calibration": "none"})
+    write_table(f"{folder}/others", policy, "another", stored["ids"], stored["scores"])
+    with pytest.raises(InputError, match=r"found those of another; name the bundle that gave them"):
+        run(stored, predictions=f"{folder}/others")
+    assert not (folder / "new").exists()
+
+
+def test_scores_of_other_labels_are_refused(stored):
+    folder = stored["folder"]
+    policy = Policy.of("abc", {"thresholds": [0.5] * 3, "calibration": "none"})
+    write_table(f"{folder}/others", policy, read_bundle(f"{folder}/bundle").bundle_id, stored["ids"], stored["scores"])
+    with pytest.raises(InputError, match="expected the scores of all 3 labels of folders, found others"):
+        run(stored, predictions=f"{folder}/others")
+
+
+def test_a_truth_of_other_recordings_is_refused(stored):
+    truth = stored["folder"] / "truth.tsv"
+    truth.write_text("recordingmbid\treleasegroupmbid\tgenre1\nelsewhere\tg\tjazz\n")
+    with pytest.raises(InputError, match="found none of its 1; predict these"):
+        run(stored, ground_truth=str(truth))
+    assert not (stored["folder"] / "new" / "model.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"relabel": True, "decisions": {"max_labels": 2}}, "relabel decides as the bundle does, found decisions too"),
+        ({"decisions": {"risk": 0.1, "coverage": 0.5}}, "either risk or coverage, found both"),
+    ],
+)
+def test_configurations_that_cannot_be_meant(given, message):
+    with pytest.raises(ConfigurationError, match=message):
+        CalibrateConfiguration.from_mapping({"bundle": "b", "predictions": "p", "output": "o", **given})
+
+
+def test_stored_scores_get_new_labels(stored, ray_cluster):
+    folder = stored["folder"]
+    run(stored, decisions={"max_labels": 1})
+    given = {"relabel": True, "run_tsv": True, "bundle": f"{folder}/new", "output": f"{folder}/again"}
+    assert run(stored, **given, execution={"workers": 1}) == 0
+    new = read_bundle(f"{folder}/new")
+    policy = find_target(new.model, new.uri).policy
+    rows = tables.dataset(f"{folder}/again/predictions").to_table().sort_by("recording_id").to_pylist()
+    assert [row["recording_id"] for row in rows] == stored["ids"]
+    decided = policy.decide(policy.probabilities(stored["scores"])).labels
+    assert [row["labels"] for row in rows] == [[LABELS[n] for n in np.flatnonzero(row)] for row in decided]
+    assert (decided.sum(axis=1) == 1).all()
+    assert (decided != decide(stored["scores"], np.full(3, 0.5))).any()
+    np.testing.assert_array_equal(np.float32([row["all_scores"] for row in rows]), stored["scores"])
+    assert {row["model_id"] for row in rows} == {new.bundle_id}
+    told = json.loads(tables.part_metadata(f"{folder}/again/predictions")["policy"])
+    assert told["max_labels"] == 1
+    assert len((folder / "again" / "run.tsv").read_text().splitlines()) == RECORDINGS
