@@ -14,7 +14,7 @@ from scoring import Scored
 from genre_ray.catalog.fma import NO_PARENT, Genre, TrackFeatures, read_features, read_genres, read_tracks
 from genre_ray.catalog.ground_truth import GroundTruth
 from genre_ray.commands import train
-from genre_ray.labels.taxonomy import SEPARATOR
+from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import features_schema
 from genre_ray.storage.tables import Append
@@ -30,7 +30,7 @@ def experiments(data: Path, scratch: Path) -> Iterator[tuple[str, str, Scored]]:
     truth, measured = read_tracks(tracks, known), read_features(features)
     uri = _write_features(scratch / "fma" / "features", measured)
     rows = Rows(uri)
-    labels = _frequent(truth, _paths(known), {*measured.recording_ids})
+    labels, tree = _frequent(truth, {*measured.recording_ids}), _tree(known)
     for fold in range(FOLDS):
         parts = _write_parts(scratch / "fma" / f"truth-{fold}", labels, fold)
         bundle = str(scratch / "fma" / f"bundle-{fold}")
@@ -47,7 +47,7 @@ def experiments(data: Path, scratch: Path) -> Iterator[tuple[str, str, Scored]]:
             output=bundle,
         )
         succeeded(train.run(configuration))
-        found = Truth(bundle, "fma")
+        found = Truth(bundle, "fma", tree)
         yield "fma", "logistic regression", of_logistic_regression(rows, found)
         yield "fma", "S0 single", of_bundle(bundle, rows, found)
 
@@ -56,23 +56,16 @@ def _only(data: Path, name: str) -> str:
     return str(next(path for path in sorted(data.iterdir()) if path.name.startswith(name)))
 
 
-def _paths(genres: Sequence[Genre]) -> dict[str, str]:
-    """A genre's title → the titles from the top of the tree to it, in one name."""
-    known = {genre.genre_id: genre for genre in genres}
-
-    def path(genre: Genre) -> str:
-        above = "" if genre.parent_id == NO_PARENT else path(known[genre.parent_id]) + SEPARATOR
-        return above + genre.title
-
-    return {genre.title: path(genre) for genre in genres}
+def _tree(genres: Sequence[Genre]) -> Taxonomy:
+    titles = {genre.genre_id: genre.title for genre in genres}
+    above = {g.title: () if g.parent_id == NO_PARENT else (titles[g.parent_id],) for g in genres}
+    return Taxonomy(above, origin="genres.csv")
 
 
-def _frequent(truth: GroundTruth, paths: dict[str, str], measured: set[str]) -> dict[str, tuple[str, ...]]:
+def _frequent(truth: GroundTruth, measured: set[str]) -> dict[str, tuple[str, ...]]:
     """Track → its genres with at least `LEAST_POSITIVES` tracks."""
     labels = {
-        track: [paths[title] for title in titles]
-        for track, titles in zip(truth.recording_ids, truth.labels, strict=True)
-        if track in measured
+        track: titles for track, titles in zip(truth.recording_ids, truth.labels, strict=True) if track in measured
     }
     counts = Counter(label for named in labels.values() for label in named)
     kept = {track: tuple(sorted(n for n in named if counts[n] >= LEAST_POSITIVES)) for track, named in labels.items()}

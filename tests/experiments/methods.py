@@ -34,13 +34,16 @@ class Rows:
 
 
 class Truth:
-    """What a bundle learnt from: the recordings of each part, and their labels in one taxonomy's order."""
+    """What a bundle learnt from: the recordings of each part, and their labels in one taxonomy's order.
 
-    def __init__(self, bundle_uri: str, taxonomy: str) -> None:
+    `tree` says what is above a label; its name does where there is none.
+    """
+
+    def __init__(self, bundle_uri: str, taxonomy: str, tree: Taxonomy | None = None) -> None:
         examples = read_examples(bundle_uri, taxonomy)
         self.taxonomy = taxonomy
         self.labels = tuple(open_bundle(bundle_uri).model["targets"][taxonomy]["labels"])
-        self.pairs = Taxonomy.of_names(self.labels).edges(self.labels)
+        self.pairs = (tree or Taxonomy.of_names(self.labels)).edges(self.labels)
         self.recordings: dict[str, list[str]] = {}
         self.matrices: dict[str, Any] = {}
         for part in ("train", "validation", "test"):

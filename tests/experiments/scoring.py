@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from genre_ray.decisions.calibration import Calibration
-from genre_ray.decisions.consistency import violations
+from genre_ray.decisions.consistency import Hierarchy
 from genre_ray.decisions.fitting import DecisionSettings, fit_policy
 from genre_ray.metrics.official import official_scores
 from genre_ray.metrics.ranking import average_precision, roc_auc
@@ -46,6 +46,7 @@ def measure(scored: Scored, settings: DecisionSettings | None = None) -> dict[st
         calibration=Calibration.none(len(scored.labels)),
         thresholds=np.full(len(scored.labels), HALF, dtype=np.float32),
     )
+    hierarchy = Hierarchy(scored.pairs, len(scored.labels))
     tuned = official_scores(scored.truth, policy.decide(probabilities).labels, scored.labels)
     at_half = official_scores(scored.truth, untuned.decide(scores).labels, scored.labels)
     return {
@@ -57,8 +58,8 @@ def measure(scored: Scored, settings: DecisionSettings | None = None) -> dict[st
         "recording_subgenres_f": tuned.recording_subgenres.f_score.mean,
         "label_f": tuned.label_all.f_score.mean,
         "label_f_half": at_half.label_all.f_score.mean,
-        "calibration_error": reliability(scored.truth, scores).expected_error,
-        "calibration_error_after": reliability(scored.truth, probabilities).expected_error,
-        "violations": float(violations(scores, scored.pairs)),
-        "violations_after": float(violations(probabilities, scored.pairs)),
+        "calibration_error": reliability(scored.truth, scores).macro,
+        "calibration_error_after": reliability(scored.truth, probabilities).macro,
+        "violations": float(hierarchy.violations(scores)),
+        "violations_after": float(hierarchy.violations(probabilities)),
     }
