@@ -56,10 +56,12 @@ $(VENV)/python.checked:
 	touch $@
 
 # torch first and alone: the build that pip's own settings name stays, and nothing later pulls in another.
+# Last, the scanner of documents is compiled, or the first worker to read one would spend seconds on it.
 $(VENV)/demo.installed: pyproject.toml constraints.txt | $(VENV)/python.checked
 	@echo "Installing into $(VENV) (some minutes, once)"
 	$(INSTALL) torch
 	$(INSTALL) --editable .
+	$(BIN)/python -c 'from genre_ray.features.vectors import warm_up; warm_up()'
 	touch $@
 
 $(VENV)/develop.installed: pyproject.toml constraints.txt | $(VENV)/demo.installed

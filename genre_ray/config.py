@@ -52,11 +52,14 @@ class Settings(BaseModel):
 
 
 class Execution(Settings):
-    """How a run is carried out; none of it changes the result."""
+    """How a run is carried out; of the result it changes nothing but which of equally good models a training finds."""
 
     workers: int | None = Field(None, ge=1, description="worker processes; all CPUs (or GPUs) when not given")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker")
     gpus_per_worker: float | None = Field(None, ge=0, description="GPUs for a worker; what is there when not given")
+    training_memory_mib: int = Field(
+        1024, ge=1, description="memory for a training worker's rows; where they need more they stream from storage"
+    )
     rows_per_shard: int = Field(5000, ge=1, description="rows that one commit makes durable at once")
     core_hour_price: float | None = Field(None, ge=0, description="of one CPU, for the estimate of a dry run")
     gpu_hour_price: float | None = Field(None, ge=0, description="of one GPU, likewise")

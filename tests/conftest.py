@@ -230,8 +230,8 @@ _S3_IDENTITY = """{"identities": [{"name": "tests", "credentials": [{"accessKey"
 "actions": ["Admin", "Read", "List", "Tagging", "Write"]}]}"""
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
+@contextlib.contextmanager
+def object_store() -> Iterator[S3Server]:
     """A SeaweedFS that boto3, pyarrow and delta-rs reach through the environment."""
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
@@ -275,6 +275,13 @@ def s3_server() -> Iterator[S3Server]:
     for port in (_s3_port, *_weed_ports):  # sockets that it puts there whatever its folder
         for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
             left.unlink()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """The one object store of the test run."""
+    with object_store() as server:
+        yield server
 
 
 @pytest.fixture

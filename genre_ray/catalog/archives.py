@@ -10,7 +10,6 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from genre_ray.catalog.compression import DAMAGE, decompressed
@@ -173,12 +172,12 @@ def _has_content(member: tarfile.TarInfo) -> bool:
 
 def _refusal(member: tarfile.TarInfo, max_document_bytes: int) -> Rejection | None:
     name = member.name
-    path = PurePosixPath(name.replace("\\", "/"))
+    path = name.replace("\\", "/")
     recording_id = identify(name)[0] if is_document(name) else None
     if not _has_content(member):
         detail = f"expected a regular file, found tar member type {member.type!r}: {name}"
         return Rejection(Reason.UNSAFE_MEMBER, detail, recording_id)
-    if path.is_absolute() or ".." in path.parts:
+    if path.startswith("/") or ".." in path.split("/"):
         detail = f"expected a name inside the archive, found {name}"
         return Rejection(Reason.UNSAFE_MEMBER, detail, recording_id)
     if not is_document(name):
@@ -245,6 +244,8 @@ class _Forward:
         """`size` bytes, or fewer at the end of the content."""
         if size > self.read_limit:
             raise tarfile.ReadError(f"a header asks for {size} bytes at once")
+        if size <= len(self._pending):
+            return bytes(self._take(size)) if size else b""
         parts = []
         while size > 0 and (part := self._take(size)):
             parts.append(part)

@@ -1,32 +1,29 @@
 """Compressed streams, read forwards in chunks: gzip, bzip2 and Zstandard by the name's suffix, or plain.
 
-All of them read on across concatenated streams (frames), and say so when a stream ends early: zstandard's own
-reader returns short data in silence, Python's others raise EOFError.
+All of them read on across concatenated streams (frames), and raise EOFError where a stream ends early. No chunk is
+larger than `CHUNK_BYTES`, whatever it was compressed from.
 """
 
-import bz2
 import gzip
+import os
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
 
-import zstandard
+from genre_ray.catalog.bzip2 import Readable, bzip2_blocks
 
-CHUNK_BYTES = 256 * 2**10
-# One block of 128 KiB can hide in four bytes of Zstandard: this bounds what one chunk can blow up to at 128
-# MiB.
-_ZSTD_CHUNK_BYTES = 4 * 2**10
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
-DAMAGE = (EOFError, OSError, zlib.error, zstandard.ZstdError)
+CHUNK_BYTES = 2**20
+"""Enough for a dozen documents: the interpreter is left to others while a chunk is decompressed."""
+_READ_BYTES = 2**17
+
+DAMAGE = (EOFError, OSError, zlib.error, zstd.ZstdError)
 """What a damaged compressed stream raises; EOFError where it ends early."""
-
-
-class Readable(Protocol):
-    """The one thing that is asked of a stream."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes; none at the end."""
 
 
 def decompressed(stream: Readable, name: str) -> Iterator[bytes]:
@@ -36,16 +33,26 @@ def decompressed(stream: Readable, name: str) -> Iterator[bytes]:
 
     Raises:
         EOFError: the compressed stream ends early.
-        OSError, zlib.error, zstandard.ZstdError: it is damaged or of another format.
+        OSError, zlib.error, zstd.ZstdError: it is damaged or of another format.
     """
     lowered = name.lower()
     if lowered.endswith((".gz", ".tgz")):
         return _chunks(gzip.GzipFile(fileobj=stream, mode="rb").read1)  # type: ignore[call-overload]
     if lowered.endswith(".bz2"):
-        return _chunks(bz2.BZ2File(stream).read1)  # type: ignore[call-overload]
+        return _cut(bzip2_blocks(stream, threads()))
     if lowered.endswith(".zst"):
         return _zstandard_chunks(stream)
     return _chunks(stream.read)
+
+
+def threads() -> int:
+    """As many as this worker has CPUs: Ray says so in OMP_NUM_THREADS, as others do. Without it there is one."""
+    stated = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(stated)) if stated.isdecimal() else 1
+
+
+def _cut(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    return (block[at : at + CHUNK_BYTES] for block in blocks for at in range(0, len(block), CHUNK_BYTES))
 
 
 def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
@@ -53,14 +60,13 @@ def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
 
 
 def _zstandard_chunks(stream: Readable) -> Iterator[bytes]:
-    pending = stream.read(_ZSTD_CHUNK_BYTES)
+    pending = stream.read(_READ_BYTES)
     while pending:
-        frame = zstandard.ZstdDecompressor().decompressobj()
+        frame = zstd.ZstdDecompressor()
         while not frame.eof:
-            if not pending:
+            if frame.needs_input and not (pending := pending or stream.read(_READ_BYTES)):
                 raise EOFError("the compressed stream ends inside a frame")
-            content = frame.decompress(pending)
-            if content:
+            if content := frame.decompress(pending, CHUNK_BYTES):
                 yield content
-            pending = frame.unused_data if frame.eof else stream.read(_ZSTD_CHUNK_BYTES)
-        pending = pending or stream.read(_ZSTD_CHUNK_BYTES)
+            pending = b""
+        pending = frame.unused_data or stream.read(_READ_BYTES)

@@ -27,11 +27,11 @@ class DocumentVersion(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """One submission of one recording.
+class Provenance:
+    """Whose a document is and what made it: one submission of one recording.
 
     `extractor` reads "<extractor> / essentia <release> / <git sha>", or "unknown" where the document does not
-    say. `lowlevel`, `rhythm` and `tonal` are the parsed JSON objects, as found.
+    say.
     """
 
     recording_id: str
@@ -39,6 +39,12 @@ class Document:
     artist_ids: tuple[str, ...]
     release_group_id: str | None
     extractor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document(Provenance):
+    """A document and what it measured: `lowlevel`, `rhythm` and `tonal` are the parsed JSON objects, as found."""
+
     version: DocumentVersion
     lowlevel: dict[str, Any]
     rhythm: dict[str, Any]
@@ -47,7 +53,7 @@ class Document:
 
 def parse_document(name: str, payload: bytes) -> Document | Rejection:
     """Read the document stored under `name`, whose last part gives the recording and the submission."""
-    recording_id, submission = identify(name)
+    recording_id, _ = identify(name)
     content = _parse(payload, recording_id)
     if isinstance(content, Rejection):
         return content
@@ -56,24 +62,43 @@ def parse_document(name: str, payload: bytes) -> Document | Rejection:
             detail = f"expected an object under {room}, found {_kind(content, room)}"
             return Rejection(Reason.NO_LOWLEVEL, detail, recording_id)
     metadata = _object(content, "metadata")
-    stated = _object(metadata, "version")
-    stated = _object(stated, "lowlevel") or stated
-    version = _version(stated, content["rhythm"], content["tonal"])
+    about = provenance(name, metadata)
+    version = stated_version(metadata) or _evident_version(content["rhythm"], content["tonal"])
     if version is None:
-        detail = f"expected {' or '.join(DocumentVersion)}, found {_extractor(stated)} and fields of neither"
+        detail = f"expected {' or '.join(DocumentVersion)}, found {about.extractor} and fields of neither"
         return Rejection(Reason.UNKNOWN_VERSION, detail, recording_id)
-    tags = _object(metadata, "tags")
     return Document(
         recording_id=recording_id,
-        submission=submission,
-        artist_ids=_ids(tags, "musicbrainz_artistid"),
-        release_group_id=next(iter(_ids(tags, "musicbrainz_releasegroupid")), None),
-        extractor=_extractor(stated),
+        submission=about.submission,
+        artist_ids=about.artist_ids,
+        release_group_id=about.release_group_id,
+        extractor=about.extractor,
         version=version,
         lowlevel=content["lowlevel"],
         rhythm=content["rhythm"],
         tonal=content["tonal"],
     )
+
+
+def provenance(name: str, metadata: dict[str, Any]) -> Provenance:
+    """What `name` and a document's `metadata` tell about it."""
+    recording_id, submission = identify(name)
+    tags = _object(metadata, "tags")
+    return Provenance(
+        recording_id=recording_id,
+        submission=submission,
+        artist_ids=_ids(tags, "musicbrainz_artistid"),
+        release_group_id=next(iter(_ids(tags, "musicbrainz_releasegroupid")), None),
+        extractor=_extractor(_stated(metadata)),
+    )
+
+
+def stated_version(metadata: dict[str, Any]) -> DocumentVersion | None:
+    """The version that a document's `metadata` names, if it is a known one."""
+    try:
+        return DocumentVersion(str(_stated(metadata).get("extractor")))
+    except ValueError:
+        return None
 
 
 def _parse(payload: bytes, recording_id: str) -> dict[str, Any] | Rejection:
@@ -114,12 +139,14 @@ def _parse_leniently(payload: bytes, recording_id: str) -> Any:
         return Rejection(Reason.TOO_DEEP, f"expected at most {MAX_LEVELS} levels, found far more", recording_id)
 
 
-def _version(stated: dict[str, Any], rhythm: dict[str, Any], tonal: dict[str, Any]) -> DocumentVersion | None:
-    """The stated version, else the one that the shapes of the fields tell."""
-    try:
-        return DocumentVersion(str(stated.get("extractor")))
-    except ValueError:
-        pass
+def _stated(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What the document says of its extractor; with high-level data it stands one level deeper."""
+    stated = _object(metadata, "version")
+    return _object(stated, "lowlevel") or stated
+
+
+def _evident_version(rhythm: dict[str, Any], tonal: dict[str, Any]) -> DocumentVersion | None:
+    """The version that the shapes of the fields tell."""
     peak = rhythm.get("bpm_histogram_first_peak_bpm")
     if isinstance(peak, dict) or "key_key" in tonal:
         return DocumentVersion.MUSIC_1

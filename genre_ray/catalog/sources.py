@@ -6,12 +6,12 @@ shard on walks over what came before without parsing it.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
-
-import ray.data
+from typing import TYPE_CHECKING
 
 from genre_ray.catalog.archives import (
     MAX_DOCUMENT_BYTES,
@@ -27,14 +27,22 @@ from genre_ray.catalog.archives import (
 )
 from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.errors import ConfigurationError, InputError, NotFoundError
+from genre_ray.runs.ahead import map_ahead
+from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
 
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
 logger = logging.getLogger(__name__)
 
-CHUNK_DOCUMENTS = 64
+CHUNK_DOCUMENTS, CHUNK_BYTES = 64, 2**24
+"""A chunk ends with the document that reaches one of them: a few are held at once, read ahead."""
 FILES_PER_ITEM = 256
+READS_IN_FLIGHT = 16
+"""Files that a worker reads at once: a store answers each in some hundredths of a second, however small it is."""
 
 Raw = list[RawDocument]
 
@@ -57,56 +65,67 @@ class DocumentSource:
     max_members: int = MAX_MEMBERS
     max_expansion: float = MAX_EXPANSION
 
-    def list_inputs(self) -> list[StoredFile]:
-        """The archives and documents, sorted by address.
+    def list_inputs(self) -> Iterator[StoredFile]:
+        """The archives and documents, as they are found.
 
         Raises:
             InputError: an input has none.
         """
-        listed: dict[str, StoredFile] = {}
         for uri in self.inputs:
-            files = objects.list_files(uri)
-            wanted = [file for file in files if is_archive(file.name) or is_document(file.name)]
-            others = Counter(PurePosixPath(file.name).suffix or file.name for file in files if file not in wanted)
-            if not wanted:
-                found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
+            found, others = 0, Counter[str]()
+            for file in objects.scan_files(uri):
+                if is_archive(file.name) or is_document(file.name):
+                    found += 1
+                    yield file
+                else:
+                    others[PurePosixPath(file.name).suffix[:10] or "without a suffix"] += 1
+            if not found:
+                kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5)) or "nothing"
                 raise InputError(
                     f"{uri}: expected documents (.json) or archives of them (.tar, .tar.gz, .tar.bz2, .tar.zst), "
-                    f"found {found}; check the address"
+                    f"found {kinds}; check the address"
                 )
             if others:
                 logger.info("%s: passing over %d files that are no documents or archives", uri, others.total())
-            listed |= {file.uri: file for file in wanted}
-        return sorted(listed.values(), key=lambda file: file.uri)
 
-    def cut(self, files: Sequence[StoredFile], rows_per_shard: int) -> list[WorkItem]:
-        """One work item an archive, and groups of single documents."""
-        archives = [file for file in files if is_archive(file.name)]
-        documents = [file for file in files if not is_archive(file.name)][: self.limit]
-        items = [WorkItem(f"a{n:06d}", "archive", (file,), self.limit) for n, file in enumerate(archives)]
-        size = min(rows_per_shard, max(FILES_PER_ITEM, -(-len(documents) // 8)))
-        groups = [tuple(documents[start : start + size]) for start in range(0, len(documents), size)]
-        return items + [WorkItem(f"d{n:06d}", "documents", group) for n, group in enumerate(groups)]
+    def cut(self, files: Iterable[StoredFile], rows_per_shard: int) -> Iterator[WorkItem]:
+        """One work item an archive, and groups of single documents that grow with how many came before."""
+        archives = documents = groups = 0
+        group: list[StoredFile] = []
+        for file in files:
+            if is_archive(file.name):
+                yield WorkItem(f"a{archives:06d}", "archive", (file,), self.limit)
+                archives += 1
+            elif self.limit is None or documents + len(group) < self.limit:
+                group.append(file)
+                if len(group) >= min(rows_per_shard, max(FILES_PER_ITEM, documents // 8)):
+                    yield WorkItem(f"d{groups:06d}", "documents", tuple(group))
+                    groups, documents, group = groups + 1, documents + len(group), []
+        if group:
+            yield WorkItem(f"d{groups:06d}", "documents", tuple(group))
 
     def read(self, item: WorkItem, rows_per_shard: int, first_shard: int) -> Iterator[tuple[int, Raw]]:
         """Yield (shard, up to 64 documents) from `first_shard` on."""
         first = first_shard * rows_per_shard
         rows = islice(self._documents(item, first), item.rows)
         chunk: Raw = []
+        size = 0
         for position, document in enumerate(rows):
             if document is None or position < first:
                 continue
             chunk.append(document)
-            if len(chunk) == CHUNK_DOCUMENTS or (position + 1) % rows_per_shard == 0:
+            size += len(document.payload) if isinstance(document.payload, bytes) else 0
+            if len(chunk) == CHUNK_DOCUMENTS or size >= CHUNK_BYTES or (position + 1) % rows_per_shard == 0:
                 yield position // rows_per_shard, chunk
-                chunk = []
+                chunk, size = [], 0
         if chunk:
             yield position // rows_per_shard, chunk
 
     def _documents(self, item: WorkItem, first: int) -> Iterator[RawDocument | None]:
         if item.kind != "archive":
-            for position, file in enumerate(item.files):
-                yield read_file(file.uri, self.max_document_bytes) if position >= first else None
+            yield from (None for _ in item.files[:first])
+            read = partial(read_file, max_document_bytes=self.max_document_bytes)
+            yield from map_ahead(read, (file.uri for file in item.files[first:]), READS_IN_FLIGHT)
             return
         (archive,) = item.files
         try:
@@ -138,13 +157,16 @@ def refuse_output_among(inputs: Sequence[str], output: str) -> None:
             )
 
 
-def read_documents(*inputs: str) -> "ray.data.Dataset":
+def read_documents(*inputs: str) -> "Dataset":
     """The documents below `inputs` as they are stored: `name`, `uri`, `payload` (null where there is none), `reason`.
 
     For people who chain steps of their own; the jobs read through `DocumentSource`.
     """
+    import ray.data
+
     source = DocumentSource(inputs)
-    items = source.cut(source.list_inputs(), rows_per_shard=FILES_PER_ITEM)
+    with Inventory(source.list_inputs()) as files:
+        items = [{"item": item.to_json()} for item in source.cut(files, rows_per_shard=FILES_PER_ITEM)]
 
     def rows(item: dict[str, str]) -> Iterator[dict[str, object]]:
         for _, chunk in source.read(WorkItem.from_json(item["item"]), FILES_PER_ITEM, 0):
@@ -153,4 +175,4 @@ def read_documents(*inputs: str) -> "ray.data.Dataset":
                 reason = None if isinstance(document.payload, bytes) else str(document.payload.reason)
                 yield {"name": document.name, "uri": document.uri, "payload": payload, "reason": reason}
 
-    return ray.data.from_items([{"item": item.to_json()} for item in items]).flat_map(rows)
+    return ray.data.from_items(items).flat_map(rows)

@@ -14,7 +14,7 @@ from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation
 from genre_ray.errors import InputError
 from genre_ray.features.table import FeatureRows
 from genre_ray.inference.answers import AnswerRows
-from genre_ray.inference.predictor import open_bundle
+from genre_ray.inference.bundles import open_bundle
 from genre_ray.inference.recordings import recording_labels
 from genre_ray.inference.target import Target, find_target, read_targets
 from genre_ray.labels.space import label_matrix
@@ -64,7 +64,7 @@ def _relabel(configuration: CalibrateConfiguration, bundle: Bundle, target: Targ
         configuration,
         job="calibrate",
         table="predictions",
-        source=FeatureRows(configuration.predictions, limit=configuration.limit),
+        source=FeatureRows(configuration.predictions, limit=configuration.limit, columns=AnswerRows.columns),
         step=AnswerRows(target.policy, target.taxonomy, bundle.bundle_id),
         bundles=[bundle.bundle_id],
     )

@@ -6,7 +6,8 @@ from pydantic import Field
 from genre_ray.commands.learning import LearningConfiguration, learn
 from genre_ray.errors import InputError
 from genre_ray.features.table import table_columns
-from genre_ray.inference.predictor import build, check_columns, open_bundle
+from genre_ray.inference.bundles import check_columns, open_bundle
+from genre_ray.inference.predictor import build
 from genre_ray.models.essentia import EssentiaNetwork
 from genre_ray.models.preparation import Embeddings, Standardise
 from genre_ray.runs.identity import make_identity

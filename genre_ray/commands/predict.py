@@ -11,7 +11,7 @@ from genre_ray.config import JobConfiguration
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.table import FeatureRows, table_columns
 from genre_ray.inference.batch import PredictDocuments, PredictRows
-from genre_ray.inference.predictor import check_columns, open_bundle
+from genre_ray.inference.bundles import check_columns, open_bundle
 from genre_ray.inference.recordings import recording_labels
 from genre_ray.inference.target import find_target
 from genre_ray.runs.batch import run_batch
@@ -29,6 +29,7 @@ class PredictConfiguration(JobConfiguration):
     target: str | None = Field(None, description="taxonomy to answer in; the bundle's own when not given")
     all_scores: bool = Field(False, description="store the scores of all labels too")
     run_tsv: bool = Field(False, description="write OUTPUT/run.tsv in the task's format")
+    half_precision: bool = Field(False, description="multiply in bfloat16: faster, scores differ by some thousandths")
     max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="a larger document is rejected unread")
     max_members: int = Field(MAX_MEMBERS, ge=1, description="an archive with more members ends there")
     max_expansion: float = Field(MAX_EXPANSION, gt=0, description="so does one with a larger ratio of content to size")
@@ -46,6 +47,7 @@ def run(configuration: PredictConfiguration) -> int:
     target = find_target(bundle.model, bundle.uri, configuration.target)
     source: DocumentSource | FeatureRows
     step: PredictRows
+    how = {"all_scores": configuration.all_scores, "half_precision": configuration.half_precision}
     if configuration.features is None:
         check_columns(bundle, FEATURE_COLUMNS, "documents")
         refuse_output_among(configuration.inputs, configuration.output)
@@ -56,11 +58,11 @@ def run(configuration: PredictConfiguration) -> int:
             configuration.max_members,
             configuration.max_expansion,
         )
-        step = PredictDocuments(bundle.uri, target, all_scores=configuration.all_scores)
+        step = PredictDocuments(bundle.uri, target, **how)
     else:
-        source = FeatureRows(configuration.features, limit=configuration.limit)
+        source = FeatureRows(configuration.features, limit=configuration.limit, columns=PredictRows.columns)
         check_columns(bundle, table_columns(configuration.features), configuration.features)
-        step = PredictRows(bundle.uri, target, all_scores=configuration.all_scores)
+        step = PredictRows(bundle.uri, target, **how)
     code = run_batch(
         configuration,
         job="predict",

@@ -18,7 +18,6 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.isotonic import isotonic_regression
 
 from genre_ray.decisions.lines import IDENTITY, cross_entropy, log_odds, own_lines, shared_line, sigmoid
 from genre_ray.errors import InputError
@@ -35,6 +34,8 @@ OWN_POSITIVES = 50
 """From so many a label may have a line of its own."""
 
 _BINS, _BIN_POSITIVES = 20, 10
+
+_SHARED_CELLS = 10_000_000
 
 # A map that falls would turn a label's ranking round, one that hardly rises would make its scores one.
 _LEAST_SLOPE = 0.05
@@ -162,6 +163,9 @@ def _give_own(
 
 def _shared(truth: sparse.csc_array, scores: Scores, method: Method) -> Lines | None:
     """The line of all labels together, (2,); None where validation does not support one."""
+    # Two parameters need no more than some millions of cells: of more, evenly chosen recordings.
+    every = -(-truth.shape[0] * truth.shape[1] // _SHARED_CELLS) or 1
+    truth, scores = truth.tocsr()[::every].tocsc(), scores[::every]
     columns, cells = np.arange(truth.shape[1]), truth.shape[0] * truth.shape[1]
     if not OWN_POSITIVES <= truth.nnz <= cells - OWN_POSITIVES:
         return None
@@ -188,6 +192,8 @@ def _worth(recordings: int) -> float:
 
 def _knots(truth: sparse.csc_array, scores: Scores, column: int) -> tuple[Scores, Scores]:
     """The label's map through bins of equally many positives, those of one isotonic block together."""
+    from sklearn.isotonic import isotonic_regression  # takes a second to import, and applying maps needs none of it
+
     odds = log_odds(scores[:, column])
     inside = odds[truth.indices[truth.indptr[column] : truth.indptr[column + 1]]]
     bins = min(_BINS, len(inside) // _BIN_POSITIVES)

@@ -66,15 +66,16 @@ class Hierarchy:
         return sorted(self.pairs, key=lambda pair: (self.depth[pair[0]], pair))
 
     @cached_property
-    def _steps(self) -> list[tuple[Columns, Columns]]:
-        """(children, parents) to be taken in order: a child comes once a step, and after all above it."""
+    def _steps(self) -> list[Columns]:
+        """To be taken in order: for each label a parent, or itself, (labels,); a label comes after all above it."""
         taken: Counter[int] = Counter()
-        steps: dict[tuple[int, int], list[Pair]] = {}
+        steps: dict[tuple[int, int], Columns] = {}
         for child, above in self.downwards():
             # A child's first parents make one step of its depth, its second parents the next.
-            steps.setdefault((int(self.depth[child]), taken[child]), []).append((child, above))
+            step = steps.setdefault((int(self.depth[child]), taken[child]), np.arange(self.labels))
+            step[child] = above
             taken[child] += 1
-        return [tuple(np.array(steps[key]).T) for key in sorted(steps)]
+        return [steps[key] for key in sorted(steps)]
 
     @cached_property
     def _ancestors(self) -> Columns:
@@ -91,8 +92,9 @@ class Hierarchy:
 
         A parent's own score stays, and so does its ranking of recordings.
         """
-        for children, parents in self._steps:
-            scores[:, children] = np.minimum(scores[:, children], scores[:, parents])
+        for above in self._steps:
+            # To take every column is several times faster than to pick children and put them back.
+            np.minimum(scores, np.take(scores, above, axis=1, mode="clip"), out=scores)
         return scores
 
     def close(self, decided: NDArray[np.bool_]) -> NDArray[np.bool_]:

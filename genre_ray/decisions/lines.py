@@ -37,9 +37,9 @@ class _Loss:
 def log_odds(scores: Scores) -> Scores:
     """log(s / (1 − s)), where 0 and 1 count as the float32 numbers next to them."""
     bounded = np.clip(scores, _LOWEST, _HIGHEST)
-    odds: Scores = np.log(bounded)
-    odds -= np.log1p(np.negative(bounded, out=bounded), out=bounded)
-    return odds
+    odds: Scores = np.subtract(1, bounded)
+    np.divide(bounded, odds, out=odds)
+    return np.log(odds, out=odds)
 
 
 def sigmoid(odds: Scores) -> Scores:
@@ -111,8 +111,9 @@ class _Block:
         slopes, intercepts = lines.T.astype(np.float32)
         u = self.odds * slopes[:, None]
         u += intercepts[:, None]
-        small = np.exp(-np.abs(u))  # log(1 + exp(u)) without overflow
-        value = (np.maximum(u, 0) + np.log1p(small)).sum(axis=1).astype(np.float64)
+        # log(1 + exp(u)) without overflow; numpy's log1p of float32 takes twenty times as long as its log.
+        small = np.exp(-np.abs(u))
+        value = (np.maximum(u, 0) + np.log(1 + small)).sum(axis=1).astype(np.float64)
         value -= lines[:, 0] * self.weighted + lines[:, 1] * self.targets
         p = sigmoid(u)
         gradient = np.stack([(p * self.odds).sum(axis=1) - self.weighted, p.sum(axis=1) - self.targets], axis=1)

@@ -31,8 +31,10 @@ Rooms = Mapping[str, Mapping[str, Any]]
 # The spellings with flats that the newer extractor was seen to use; others are refused.
 SHARPS = {"Ab": "G#", "Bb": "A#", "Eb": "D#"}
 
+# The statistics that a single number is itself; the others are measures of how it varies.
+LEVELS = frozenset({"mean", "median", "min", "max"})
+
 _NUMBERS = frozenset({int, float})
-_LEVELS = frozenset({"mean", "median", "min", "max"})
 _ORDER = np.array([READING_ORDER.index(column) for column in FEATURE_COLUMNS])
 _SUPPLIED = {version: ~np.isin(FEATURE_COLUMNS, missing_columns(version)) for version in DocumentVersion}
 
@@ -71,7 +73,7 @@ def _as_music_1(document: Document) -> Rooms:
     rhythm, tonal = dict(document.rhythm), dict(document.tonal)
     for name in LONE_PEAKS:
         if name in rhythm:
-            rhythm[name] = {statistic: rhythm[name] if statistic in _LEVELS else 0 for statistic in STATISTICS}
+            rhythm[name] = {statistic: rhythm[name] if statistic in LEVELS else 0 for statistic in STATISTICS}
     rhythm[ABSENT_PEAK] = dict.fromkeys(STATISTICS, np.nan)
     key = tonal.get("key_temperley")
     for part in ("key", "scale", "strength"):

@@ -3,24 +3,25 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 
 from genre_ray.catalog.archives import RawDocument
-from genre_ray.catalog.documents import Document, parse_document
+from genre_ray.catalog.documents import Provenance
 from genre_ray.catalog.rejection import Rejection
 from genre_ray.errors import InputError
 from genre_ray.features.columns import FEATURE_COLUMNS
-from genre_ray.features.flatten import flatten
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import objects, tables
 from genre_ray.storage.objects import StoredFile
 from genre_ray.storage.schemas import features_schema
 
-Vector = np.ndarray[Any, np.dtype[np.float32]]
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 OUTCOME = pa.schema([(name, pa.string()) for name in ("source_uri", "recording_id", "reason", "detail")])
 """What a step tells of a rejected row."""
@@ -34,29 +35,34 @@ class FeaturesStep:
 
     def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
         """See `genre_ray.runs.worker.Step`."""
-        accepted: list[tuple[RawDocument, Document, Vector]] = []
-        rejected: list[tuple[RawDocument, Rejection]] = []
-        for raw in rows:
-            outcome = _read(raw)
-            if isinstance(outcome, Rejection):
-                rejected.append((raw, outcome))
-            else:
-                accepted.append((raw, *outcome))
-        return self._table(accepted), rejections([(raw.uri, why) for raw, why in rejected])
+        # Here, not above: who only reads a table has no use for the compiler.
+        from genre_ray.features.vectors import read_vector
 
-    def _table(self, accepted: Sequence[tuple[RawDocument, Document, Vector]]) -> pa.Table:
-        vectors = np.concatenate([vector for *_, vector in accepted]) if accepted else np.zeros(0, np.float32)
+        vectors = np.empty((len(rows), len(FEATURE_COLUMNS)), np.float32)
+        accepted: list[tuple[RawDocument, Provenance]] = []
+        rejected: list[tuple[str, Rejection]] = []
+        for raw in rows:
+            row = vectors[len(accepted)]
+            outcome = raw.payload if isinstance(raw.payload, Rejection) else read_vector(raw.name, raw.payload, row)
+            if isinstance(outcome, Rejection):
+                rejected.append((raw.uri, outcome))
+            else:
+                accepted.append((raw, outcome))
+        return self._table(accepted, vectors[: len(accepted)]), rejections(rejected)
+
+    def _table(self, accepted: Sequence[tuple[RawDocument, Provenance]], vectors: Vectors) -> pa.Table:
         values = [
-            [document.recording_id for _, document, _ in accepted],
-            [document.submission for _, document, _ in accepted],
-            [list(document.artist_ids) for _, document, _ in accepted],
-            [document.release_group_id for _, document, _ in accepted],
-            [raw.uri for raw, _, _ in accepted],
-            [document.extractor for _, document, _ in accepted],
+            [about.recording_id for _, about in accepted],
+            [about.submission for _, about in accepted],
+            [about.artist_ids for _, about in accepted],
+            [about.release_group_id for _, about in accepted],
+            [raw.uri for raw, _ in accepted],
+            [about.extractor for _, about in accepted],
         ]
         columns = [pa.array(column, kind) for column, kind in zip(values, self.schema.types[:-1], strict=True)]
-        features = pa.FixedSizeListArray.from_arrays(pa.array(vectors), len(FEATURE_COLUMNS))
-        return pa.Table.from_arrays([*columns, features.cast(self.schema.field("features").type)], schema=self.schema)
+        kind = self.schema.field("features").type
+        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind))
+        return pa.Table.from_arrays(columns, schema=self.schema)
 
 
 def rejections(rejected: Sequence[tuple[str, Rejection]]) -> pa.Table:
@@ -75,11 +81,13 @@ class FeatureRows:
     Attributes:
         uri: the table.
         limit: take only so many rows, in the order of the parts.
+        columns: what is read of a row; everything when not given.
     """
 
     uri: str
     version: int | None = None
     limit: int | None = None
+    columns: tuple[str, ...] | None = None
 
     def list_inputs(self) -> list[StoredFile]:
         """The table's parts. Parts never change, so their path is their version.
@@ -109,7 +117,7 @@ class FeatureRows:
         (part,) = item.files
         position, first = 0, first_shard * rows_per_shard
         with tables.open_part(part.uri) as file:
-            for batch in file.iter_batches(batch_size=tables.ROW_GROUP_ROWS):
+            for batch in file.iter_batches(batch_size=tables.ROW_GROUP_ROWS, columns=self.columns):
                 batch = batch.slice(0, None if item.rows is None else max(0, item.rows - position))
                 for start in _cuts(position, position + batch.num_rows, rows_per_shard):
                     shard = start // rows_per_shard
@@ -131,8 +139,10 @@ def table_columns(uri: str) -> tuple[str, ...]:
     return tuple(json.loads(columns))
 
 
-def read_features(uri: str) -> "ray.data.Dataset":
+def read_features(uri: str) -> "Dataset":
     """The features table as a dataset of Arrow blocks, for people who chain steps of their own."""
+    import ray.data
+
     source = FeatureRows(uri)
     items = [{"item": item.to_json()} for item in source.cut(source.list_inputs(), tables.ROW_GROUP_ROWS)]
 
@@ -142,16 +152,6 @@ def read_features(uri: str) -> "ray.data.Dataset":
                 yield pa.Table.from_batches([rows])
 
     return ray.data.from_items(items).map_batches(batches, batch_size=1, batch_format="pyarrow")
-
-
-def _read(raw: RawDocument) -> tuple[Document, Vector] | Rejection:
-    if isinstance(raw.payload, Rejection):
-        return raw.payload
-    document = parse_document(raw.name, raw.payload)
-    if isinstance(document, Rejection):
-        return document
-    vector = flatten(document)
-    return vector if isinstance(vector, Rejection) else (document, vector)
 
 
 def _cuts(start: int, stop: int, every: int) -> Iterator[int]:

@@ -66,8 +66,13 @@ def answers(
 
 
 class AnswerRows:
-    """Rows of a predictions table with all scores → the same rows, decided by another policy."""
+    """Rows of a predictions table with all scores → the same rows, decided by another policy.
 
+    Attributes:
+        columns: what is read of the table.
+    """
+
+    columns = ("recording_id", "submission", "all_scores")
     gains_from_gpu = False
 
     def __init__(self, policy: Policy, taxonomy: str, model_id: str) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import sklearn.metrics
 from numpy.typing import ArrayLike, NDArray
 
 from genre_ray.errors import InputError
@@ -100,7 +99,9 @@ def precision_recall_curve(truth: ArrayLike, scores: ArrayLike) -> PrecisionReca
         raise InputError("expected finite scores, found NaN or infinity: drop or repair those recordings")
     if not positive.any():
         raise InputError("a precision-recall curve needs a recording with the label, found none")
-    return PrecisionRecallCurve(*sklearn.metrics.precision_recall_curve(positive, values))
+    from sklearn.metrics import precision_recall_curve  # takes most of a second, and predicting needs none of it
+
+    return PrecisionRecallCurve(*precision_recall_curve(positive, values))
 
 
 def ranked_labels(truth: LabelMatrix, scores: Scores) -> Iterator[tuple[Scores, Scores]]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genre_ray.config import Settings
+from genre_ray.models.dropout import Dropout
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
@@ -49,7 +50,8 @@ class EssentiaNetwork(nn.Module):
         super().__init__()
         self.settings, self.labels = settings, labels
         branches = settings.branches
-        self.input_dropout = nn.Dropout(settings.input_dropout)
+        # The learner's batch is a copy.
+        self.input_dropout = Dropout(settings.input_dropout, inplace=True)
         self.branches = nn.ModuleList(
             nn.Sequential(nn.Linear(inputs, branches.units), ACTIVATIONS[activation]())
             for activation in branches.activations
@@ -57,7 +59,7 @@ class EssentiaNetwork(nn.Module):
         width = branches.units * len(branches.activations)
         self.hidden = _hidden(width, branches.dropout, settings.hidden)
         self.embedding_width = width if settings.hidden is None else settings.hidden.units
-        self.head = nn.Sequential(nn.Dropout(_head_dropout(settings)), nn.Linear(self.embedding_width, labels))
+        self.head = nn.Sequential(Dropout(_head_dropout(settings)), nn.Linear(self.embedding_width, labels))
         initialise(self, settings.initial)
 
     def embed(self, inputs: Tensor) -> Tensor:
@@ -87,10 +89,10 @@ def initialise(network: nn.Module, initial: str) -> None:
 def _hidden(width: int, dropout: float, settings: Hidden | None) -> nn.Sequential:
     if settings is None:
         return nn.Sequential()
-    layers: list[nn.Module] = [nn.Dropout(dropout), nn.Linear(width, settings.units, bias=settings.bias)]
+    layers: list[nn.Module] = [Dropout(dropout), nn.Linear(width, settings.units, bias=settings.bias)]
     if settings.batch_norm:
         # JKU put this layer's dropout before its batch normalisation, not before the output.
-        layers += [nn.Dropout(settings.dropout), nn.BatchNorm1d(settings.units)]
+        layers += [Dropout(settings.dropout), nn.BatchNorm1d(settings.units)]
     return nn.Sequential(*layers, nn.ReLU())
 
 

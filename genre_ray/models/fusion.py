@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from genre_ray.config import Settings
+from genre_ray.models.dropout import Dropout
 from genre_ray.models.essentia import initialise
 
 
@@ -18,7 +19,7 @@ class FusionNetwork(nn.Module):
     def __init__(self, inputs: int, labels: int, settings: FusionSettings) -> None:
         super().__init__()
         self.embedding_width = inputs
-        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(inputs, labels))
+        self.head = nn.Sequential(Dropout(settings.dropout, inplace=True), nn.Linear(inputs, labels))
         initialise(self, "uniform")
 
     def embed(self, inputs: Tensor) -> Tensor:

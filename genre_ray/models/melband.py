@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from genre_ray.config import Settings
 from genre_ray.features.melbands import BANDS, STATISTICS
+from genre_ray.models.dropout import Dropout
 
 
 class MelbandSettings(Settings):
@@ -32,7 +33,7 @@ class MelbandNetwork(nn.Module):
         layers: list[nn.Module] = []
         channels = len(STATISTICS)
         for number, filters in enumerate(settings.filters, 1):
-            layers += [nn.Conv1d(channels, filters, 3, padding="same"), nn.ELU(), nn.Dropout(settings.dropout)]
+            layers += [nn.Conv1d(channels, filters, 3, padding="same"), nn.ELU(), Dropout(settings.dropout)]
             if number < len(settings.filters):
                 layers.append(nn.AvgPool1d(2))
             layers.append(_batch_norm(filters))

@@ -42,9 +42,10 @@ class Standardise(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(rows, columns) → (rows, columns)."""
-        standardised = (features - self.mean) * self.scale
-        standardised = torch.where(standardised.isnan(), 0.0, standardised)
-        return standardised if self.clip_sd is None else standardised.clamp(-self.clip_sd, self.clip_sd)
+        # One copy, then in place: new memory for every step costs more than the steps.
+        standardised = (features - self.mean).mul_(self.scale)
+        standardised.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+        return standardised if self.clip_sd is None else standardised.clamp_(-self.clip_sd, self.clip_sd)
 
 
 class Melbands(nn.Module):

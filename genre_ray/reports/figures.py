@@ -140,12 +140,13 @@ def trust(
         left, right = figure.subplots(1, 2)
         highest = 0.0
         left.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, linestyle=_DASHES, label="as it should be")
-        for found, colour, marker, name in (
-            (uncalibrated, _SERIES[1], "D", "model's scores"),
-            (calibrated, _SERIES[0], "o", "calibrated"),
+        # The first is drawn larger: it stays to be seen where calibration had nothing to change.
+        for found, colour, marker, size, name in (
+            (uncalibrated, _SERIES[1], "D", 6.5, "model's scores"),
+            (calibrated, _SERIES[0], "o", 4.5, "calibrated"),
         ):
             if found is not None and found.share:
-                look: dict[str, Any] = {"color": colour, "linewidth": 1.4, "marker": marker, "markersize": 4.5}
+                look: dict[str, Any] = {"color": colour, "linewidth": 1.4, "marker": marker, "markersize": size}
                 left.plot(found.probability, found.share, label=name, **look)
                 highest = max(highest, *found.probability, *found.share)
         left.set(xlabel="probability", ylabel="share that is true", title="Reliability")

@@ -22,6 +22,11 @@ class Attempts:
     def __init__(self, uri: str) -> None:
         self.uri = uri
 
+    def deaths(self, item: str, index: int) -> int:
+        """How many workers died over a shard."""
+        uri = self._mark(item, index)
+        return int(json.loads(objects.read_bytes(uri))["deaths"]) if objects.exists(uri) else 0
+
     @contextlib.contextmanager
     def attempt(self, item: str, index: int) -> Iterator[int]:
         """Mark a shard as begun for as long as the block runs; gives how many workers died over it before.
@@ -31,8 +36,7 @@ class Attempts:
         Raises:
             GenreRayError: too many workers have died.
         """
-        uri = objects.join(self.uri, f"{item}-{index:05d}.json")
-        deaths = int(json.loads(objects.read_bytes(uri))["deaths"]) if objects.exists(uri) else 0
+        uri, deaths = self._mark(item, index), self.deaths(item, index)
         if deaths >= MAX_DEATHS:
             raise GenreRayError(
                 f"{item}/{index}: expected the shard to be written, found that {deaths} workers died over it; see "
@@ -46,6 +50,9 @@ class Attempts:
                 _write(uri, deaths)
             raise
         _write(uri, 0)
+
+    def _mark(self, item: str, index: int) -> str:
+        return objects.join(self.uri, f"{item}-{index:05d}.json")
 
 
 def _write(uri: str, deaths: int) -> None:

@@ -1,15 +1,16 @@
 """A batch job from its configuration to its tables: claim, plan, execute, count."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from genre_ray.config import JobConfiguration
 from genre_ray.runs import cluster, estimate
 from genre_ray.runs.execute import execute
 from genre_ray.runs.identity import make_identity
+from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger, Totals
-from genre_ray.runs.plan import Remainder, WorkItem, settle_plans
+from genre_ray.runs.plan import WorkItem, settle_plans
 from genre_ray.runs.worker import Source, Step
 from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
@@ -22,12 +23,12 @@ DONE, TOO_MANY_REJECTED = 0, 3
 class ListedSource(Source, Protocol):
     """A source that knows its inputs."""
 
-    def list_inputs(self) -> list[StoredFile]:
-        """The inputs as they are now, in an order that does not change."""
+    def list_inputs(self) -> Iterable[StoredFile]:
+        """The inputs as they are now, in whatever order."""
         ...
 
-    def cut(self, files: Any, rows_per_shard: int) -> list[WorkItem]:
-        """Work items of new inputs."""
+    def cut(self, files: Any, rows_per_shard: int) -> Iterable[WorkItem]:
+        """Work items of new inputs, which come sorted by address and may be more than memory holds."""
         ...
 
 
@@ -48,19 +49,16 @@ def run_batch(
         The job's exit code: 0, or 3 when more rows were rejected than `max_rejected`.
     """
     execution, output = configuration.execution, objects.absolute(configuration.output)
-    listed = source.list_inputs()
-    if configuration.dry_run:
-        items = source.cut(listed, execution.rows_per_shard)
-        for line in estimate.describe(items, source, step, execution):
-            logger.info("%s", line)
-        return DONE
-    identity = make_identity(job, configuration.identity(), **sources)
-    ledger = Ledger.claim(output, table, step.schema, identity, resume=configuration.resume)
-    plans = settle_plans(output, listed, source.cut, execution.rows_per_shard)
-    # Workers have working directories of their own. Plans keep addresses as given: a resume may be in another
-    # directory, as a job submitted again is, and must know its inputs again.
-    remaining = [_absolute(remainder) for remainder in ledger.remaining(plans)]
-    if remaining:
+    with Inventory(source.list_inputs()) as inventory:
+        if configuration.dry_run:
+            items = list(source.cut(inventory, execution.rows_per_shard))
+            for line in estimate.describe(items, source, step, execution):
+                logger.info("%s", line)
+            return DONE
+        identity = make_identity(job, configuration.identity(), **sources)
+        ledger = Ledger.claim(output, table, step.schema, identity, resume=configuration.resume)
+        plans = settle_plans(output, inventory, source.cut, execution.rows_per_shard)
+    if remaining := ledger.remaining(plans):
         cluster.connect()
         shards = execute(ledger, remaining, source, step, execution)
         done = f"run {ledger.run} made {shards} shards durable"
@@ -69,11 +67,6 @@ def run_batch(
     totals = ledger.totals()
     logger.info("%s: %s: %s", output, done, totals)
     return exit_code(totals, configuration)
-
-
-def _absolute(remainder: Remainder) -> Remainder:
-    files = tuple(replace(file, uri=objects.absolute(file.uri)) for file in remainder.item.files)
-    return replace(remainder, item=replace(remainder.item, files=files))
 
 
 def exit_code(totals: Totals, configuration: JobConfiguration) -> int:

@@ -1,7 +1,10 @@
 """The Ray cluster a job runs on: the one it was submitted to or is pointed at, or else one of its own here."""
 
+import atexit
+import contextlib
 import logging
 import os
+from typing import Any
 
 import ray
 
@@ -20,9 +23,21 @@ def connect() -> None:
         ray.init(logging_level=logging.WARNING, log_to_driver=False)
     else:
         ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        # Before Ray's own end of it, which first waits half a second for workers' logs to be printed here.
+        atexit.register(_end)
     logger.info("on Ray %s with %.0f CPUs and %.0f GPUs", ray.__version__, *_cpus_and_gpus())
 
 
 def _cpus_and_gpus() -> tuple[float, float]:
     resources = ray.cluster_resources()
     return resources.get("CPU", 0), resources.get("GPU", 0)
+
+
+def _end() -> None:
+    """End the cluster that was started here."""
+    # Ray waits a second for each of its processes to end, and the autoscaler's monitor, which has nothing to do on one
+    # machine, never does in time.
+    with contextlib.suppress(AttributeError):
+        node: Any = ray._private.worker._global_node
+        node.kill_monitor(check_alive=False)
+    ray.shutdown()

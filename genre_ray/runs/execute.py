@@ -1,32 +1,35 @@
-"""Carries a run out on Ray Data: work items go to a pool of workers, summaries come back, the driver commits them.
+"""Carries a run out: work items go to a pool of workers on Ray, summaries come back, the driver commits them.
 
 Rows never travel: a worker reads its item, computes and writes the parts itself. A worker that dies loses what it had
 not told yet and what was not committed; Ray starts it again, and it goes on behind the shards that are in. Ray does so
-without end (`max_restarts` and `max_task_retries` of an actor pool are -1): what ends it is `genre_ray.runs.attempts`.
+without end: what ends it is `genre_ray.runs.attempts`.
 """
 
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 import ray
-import ray.data
-from ray.data import ActorPoolStrategy, DataContext
 
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
+from genre_ray.runs import pool
+from genre_ray.runs.allocation import keep_freed_memory
 from genre_ray.runs.isolation import Limits
 from genre_ray.runs.ledger import Ledger, ShardSummary
-from genre_ray.runs.plan import Remainder, WorkItem
+from genre_ray.runs.plan import Remainder
 from genre_ray.runs.worker import ShardWorker, Source, Step, read_outcome, tell_error
 from genre_ray.storage import objects
 
 logger = logging.getLogger(__name__)
 
-COMMIT_EVERY_S, COMMIT_SHARDS, REPORT_EVERY_S = 5.0, 64, 60.0
+COMMIT_EVERY_S, COMMIT_SHARDS = 5.0, 64
+REPORT_EVERY_S, SHOW_EVERY_S = 60.0, 5.0
+"""Between two lines on the progress, in a log and on a terminal."""
 SHARD_IS_IN = "in"
 
 
@@ -52,6 +55,7 @@ def make_durable(ledger: Ledger, remaining: Sequence[Remainder], summaries: Iter
     """
     pending: list[ShardSummary] = []
     durable = rows = 0
+    report_every_s = SHOW_EVERY_S if sys.stderr.isatty() else REPORT_EVERY_S
     started = committed_at = reported_at = time.monotonic()
     for summary in summaries:
         pending.append(summary)
@@ -60,12 +64,12 @@ def make_durable(ledger: Ledger, remaining: Sequence[Remainder], summaries: Iter
         if len(pending) >= COMMIT_SHARDS or now - committed_at >= COMMIT_EVERY_S:
             durable += ledger.commit(pending)
             pending, committed_at = [], time.monotonic()
-        if now - reported_at >= REPORT_EVERY_S:
+        if now - reported_at >= report_every_s:
             logger.info("%d rows in %d shards, %.0f rows/s", rows, durable + len(pending), rows / (now - started))
             reported_at = now
     durable += ledger.commit(pending)
     # A repeated task that fails before where it was repeated from ends without a word.
-    short = [left.item.name for left in remaining if ledger.shards_done(left.item) is not None]
+    short = [left.item for left in remaining if ledger.shards_done(left.item) is not None]
     if short:
         raise GenreRayError(
             f"{ledger.output}: expected all shards of {len(remaining)} work items, found {len(short)} items not "
@@ -96,6 +100,7 @@ class ResumingWorker:
         was_restarted: Callable[[], bool] | None = None,
         limits: Limits | None = None,
     ) -> None:
+        keep_freed_memory()
         output, name, *_ = self.ledger = ledger
         self.worker = ShardWorker(
             objects.join(output, name),
@@ -107,30 +112,25 @@ class ResumingWorker:
         )
         self.restarted = (was_restarted or _was_restarted)()
 
-    def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[str]]]:
-        """Yield a row `outcome` for every shard of the work items in the column `item`; see `read_summaries`."""
-        for task in batch.to_pylist():
-            try:
-                shards_in, complete = self._shards_in(task) if self.restarted else (0, False)
-            except GenreRayError as error:
-                yield {"outcome": [tell_error(error)]}
-                continue
-            for _ in range(task["first_shard"], shards_in):
-                yield {"outcome": [SHARD_IS_IN]}
-            if not complete:
-                first_shard = max(task["first_shard"], shards_in)
-                yield from self.worker(pa.Table.from_pylist([{**task, "first_shard": first_shard}]))
+    def outcomes(self, task: dict[str, Any]) -> Iterator[str]:
+        """Tell of every shard of a work item from `task["first_shard"]` on; see `read_summaries`."""
+        try:
+            shards_in, complete = self._shards_in(task) if self.restarted else (0, False)
+        except GenreRayError as error:
+            yield tell_error(error)
+            return
+        for _ in range(task["first_shard"], shards_in):
+            yield SHARD_IS_IN
+        if not complete:
+            yield from self.worker.outcomes({**task, "first_shard": max(task["first_shard"], shards_in)})
 
     def _shards_in(self, task: dict[str, Any]) -> tuple[int, bool]:
-        return Ledger(*self.ledger).progress(WorkItem.from_json(task["item"]))
+        return Ledger(*self.ledger).progress(task["item"])
 
 
 def make_tasks(remaining: Sequence[Remainder]) -> list[dict[str, Any]]:
     """What remains as rows for `ResumingWorker`."""
-    return [
-        {"item": left.item.to_json(), "rows_per_shard": left.rows_per_shard, "first_shard": left.first_shard}
-        for left in remaining
-    ]
+    return [asdict(left) for left in remaining]
 
 
 def read_summaries(outcomes: Iterable[str]) -> Iterator[ShardSummary]:
@@ -145,24 +145,18 @@ def read_summaries(outcomes: Iterable[str]) -> Iterator[ShardSummary]:
 def _summaries(
     ledger: Ledger, remaining: Sequence[Remainder], source: Source, step: Step, execution: Execution
 ) -> Iterator[ShardSummary]:
-    context = DataContext.get_current().copy()
-    # A block is handed on when it is full; summaries must not wait for their item's end.
-    context.target_max_block_size = 1
-    context.enable_progress_bars = sys.stderr.isatty()
     tasks = make_tasks(remaining)
     gpus = _gpus_per_worker(step, execution)
-    with DataContext.current(context):
-        outcomes = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
-            ResumingWorker,
-            fn_constructor_args=(ledger.arguments, source, step),
-            fn_constructor_kwargs={"limits": Limits(execution.item_timeout_s, execution.item_memory_mib)},
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=_pool_size(len(tasks), execution, gpus)),
-            num_cpus=execution.cpus_per_worker,
-            num_gpus=gpus or None,
-        )
-        yield from read_summaries(row["outcome"] for row in outcomes.iter_rows())
+    settings = {
+        "ledger": ledger.arguments,
+        "source": source,
+        "step": step,
+        "limits": Limits(execution.item_timeout_s, execution.item_memory_mib),
+    }
+    size = _pool_size(len(tasks), execution, gpus)
+    cpus = execution.cpus_per_worker
+    with pool.outcomes(ResumingWorker, settings, tasks, size=size, cpus=cpus, gpus=gpus) as outcomes:
+        yield from read_summaries(outcomes)
 
 
 def _attempts_uri(output: str) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from genre_ray.errors import InputError, OutputTakenError
 from genre_ray.runs.identity import Identity, refuse_other, run_id
-from genre_ray.runs.plan import Plan, Remainder, WorkItem
+from genre_ray.runs.plan import Plan, Remainder
 from genre_ray.storage import objects, tables
 from genre_ray.storage.history import erased_mark
 from genre_ray.storage.schemas import REJECTED
@@ -96,25 +96,20 @@ class Ledger:
 
     def remaining(self, plans: Sequence[Plan]) -> list[Remainder]:
         """What is left of the plans' items."""
-        return [
-            Remainder(item, plan.rows_per_shard, done)
-            for plan in plans
-            for item in plan.items
-            if (done := self.shards_done(item)) is not None
-        ]
+        return [remainder for plan in plans for remainder in plan.remainders(self.shards_done)]
 
-    def shards_done(self, item: WorkItem) -> int | None:
-        """How many shards of the item are in, from its first on; None when all are. As `progress` otherwise."""
+    def shards_done(self, item: str) -> int | None:
+        """How many shards of a work item are in, from its first on; None when all are. As `progress` otherwise."""
         done, complete = self.progress(item)
         return None if complete else done
 
-    def progress(self, item: WorkItem) -> tuple[int, bool]:
-        """How many shards of the item are in, from its first on, and whether these are all.
+    def progress(self, item: str) -> tuple[int, bool]:
+        """How many shards of a work item are in, from its first on, and whether these are all.
 
         As of the claim or the latest commit: what other drivers do meanwhile is done twice at worst, and in once.
         """
         done, mark = 0, None
-        while mark != LAST and (mark := self._data.transaction_version(self._transaction(item.name, done))) is not None:
+        while mark != LAST and (mark := self._data.transaction_version(self._transaction(item, done))) is not None:
             done += 1
         return done, mark == LAST
 

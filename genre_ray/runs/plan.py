@@ -4,18 +4,28 @@ A *work item* is what one worker takes at a time: a stream (an archive) or a gro
 *shards* of `rows_per_shard` rows, numbered from 0 in the order they are read; a shard is what one commit makes durable.
 How many shards a stream has is known when it ends. Inputs that came later are a further *generation* with a plan of
 its own; work that is done stays done.
+
+A plan is a header and lines in one object, which is written only if absent: of several drivers one wins. A long one has
+most of its lines in *chunks* before it, named by their content. So nobody holds more of it than a chunk.
 """
 
 import gzip
+import hashlib
 import json
+import os
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
-from genre_ray.errors import InputError, StorageError
+from genre_ray.errors import StorageError
+from genre_ray.runs.inventory import Inventory
 from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
+
+CHUNK_FILES = 10_000
+"""A chunk ends with the line that reaches so many files: about 2 MB before compression."""
 
 
 @dataclass(frozen=True)
@@ -29,48 +39,95 @@ class WorkItem:
 
     def to_json(self) -> str:
         """The item as a line of a plan."""
-        return json.dumps(asdict(self))
+        return json.dumps({**vars(self), "files": [vars(file) for file in self.files]})
 
     @classmethod
     def from_json(cls, line: str) -> "WorkItem":
         """The item of a line that `to_json` wrote."""
-        values: dict[str, Any] = json.loads(line)
-        return cls(**{**values, "files": tuple(StoredFile(**file) for file in values["files"])})
+        return _item(json.loads(line))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Remainder:
-    """What is left to do of a work item: everything from its shard `first_shard` on."""
+    """What is left to do of a work item: everything from its shard `first_shard` on.
 
-    item: WorkItem
+    Attributes:
+        item: its name.
+        chunk: the address of the object that holds it.
+        rows_per_shard: as its plan has it.
+        first_shard: the first that is left.
+        folder: where relative addresses of files begin. Workers have working directories of their own. Plans keep
+            addresses as given: a resume may be in another directory, and must know its inputs again.
+    """
+
+    item: str
+    chunk: str
     rows_per_shard: int
-    first_shard: int = 0
+    first_shard: int
+    folder: str
+
+    def read_item(self) -> WorkItem:
+        """The item from its plan, with absolute addresses.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        for item in _read_chunk(self.chunk).items:
+            if item.name == self.item:
+                files = (replace(file, uri=objects.absolute(file.uri, self.folder)) for file in item.files)
+                return replace(item, files=tuple(files))
+        raise StorageError(f"{self.chunk}: expected the work item {self.item}, found none of this name; restore it")
 
 
 @dataclass(frozen=True)
 class Plan:
     """The work items of one generation; all shards in it have `rows_per_shard` rows but the last of each item.
 
-    `left_out` are the inputs that a limit left out: they are known, and no later generation takes them up.
+    `chunks` are the addresses of the objects that hold its lines, in order.
     """
 
     generation: int
     rows_per_shard: int
-    items: tuple[WorkItem, ...]
-    left_out: tuple[str, ...] = ()
+    chunks: tuple[str, ...]
+
+    def items(self) -> Iterator[WorkItem]:
+        """Every work item."""
+        return (item for _, chunk in self._read() for item in chunk.items)
+
+    def remainders(self, shards_done: Callable[[str], int | None]) -> Iterator[Remainder]:
+        """What is left of every item, given by its name how many shards are done, or None for all."""
+        folder = os.getcwd()
+        for uri, chunk in self._read():
+            for item in chunk.items:
+                if (done := shards_done(item.name)) is not None:
+                    yield Remainder(item.name, uri, self.rows_per_shard, done, folder)
+
+    def left_out(self) -> Iterator[str]:
+        """Inputs that a limit left out: they are known, and no later generation takes them up."""
+        return (uri for _, chunk in self._read() for uri in chunk.left_out)
+
+    def add_to(self, inventory: Inventory) -> None:
+        """Let the inventory know what is planned."""
+        for _, chunk in self._read():
+            for item in chunk.items:
+                inventory.add_planned(item.files, parts=item.kind == "table")
+            inventory.add_left_out(chunk.left_out)
+
+    def _read(self) -> Iterator[tuple[str, "_Chunk"]]:
+        return ((uri, _read_chunk(uri)) for uri in self.chunks)
 
 
-Cut = Callable[[Sequence[StoredFile], int], list[WorkItem]]
+Cut = Callable[[Iterable[StoredFile], int], Iterable[WorkItem]]
 
 
-def settle_plans(output: str, listed: Sequence[StoredFile], cut: Cut, rows_per_shard: int) -> list[Plan]:
+def settle_plans(output: str, inventory: Inventory, cut: Cut, rows_per_shard: int) -> list[Plan]:
     """The plans of every generation, after adding one for the inputs that no plan has yet.
 
     Of several drivers that add a generation at once one wins, and all go on with its plan.
 
     Args:
         output: the run's output folder.
-        listed: the inputs as they are now.
+        inventory: the inputs as they are now; takes note of what is planned.
         cut: makes work items of new inputs, named within their generation.
         rows_per_shard: for a new generation; an earlier one keeps its own.
 
@@ -79,15 +136,13 @@ def settle_plans(output: str, listed: Sequence[StoredFile], cut: Cut, rows_per_s
     """
     while True:
         plans = read_plans(output)
-        new = _not_planned(listed, plans)
-        if plans and not new:
+        inventory.forget_plans()
+        for plan in plans:
+            plan.add_to(inventory)
+        inventory.refuse_changes()
+        if plans and next(inventory.new(), None) is None:
             return plans
-        generation = len(plans)
-        items = [replace(item, name=f"{generation:04d}-{item.name}") for item in cut(new, rows_per_shard)]
-        taken = {file.uri for item in items for file in item.files}
-        left_out = tuple(file.uri for file in new if file.uri not in taken)
-        plan = Plan(generation, rows_per_shard, tuple(items), left_out)
-        objects.put_if_absent(_plan_uri(output, generation), _encode(plan))
+        _write_plan(output, len(plans), rows_per_shard, _lines(inventory, cut, rows_per_shard, len(plans)))
 
 
 def read_plans(output: str) -> list[Plan]:
@@ -98,49 +153,73 @@ def read_plans(output: str) -> list[Plan]:
     """
     plans: list[Plan] = []
     while objects.exists(uri := _plan_uri(output, len(plans))):
-        try:
-            plans.append(_decode(objects.read_bytes(uri), len(plans)))
-        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{uri}: expected a stored plan, found: {error}; restore it") from None
+        own = _read_chunk(uri)
+        chunks = (objects.join(output, "_run", name) for name in own.chunks)
+        plans.append(Plan(len(plans), own.rows_per_shard, (*chunks, uri)))
     return plans
 
 
-def _not_planned(listed: Sequence[StoredFile], plans: Sequence[Plan]) -> list[StoredFile]:
-    planned = {file.uri: file for plan in plans for item in plan.items for file in item.files}
-    left_out = {uri for plan in plans for uri in plan.left_out}
-    changed = [file.uri for file in listed if file.uri in planned and _differs(file, planned[file.uri])]
-    if changed:
-        raise InputError(
-            f"{len(changed)} inputs changed since this run was planned, the first is {changed[0]}; "
-            "restore them, or start a new run with another --output"
-        )
-    now = {file.uri for file in listed}
-    parts = {file.uri for plan in plans for item in plan.items if item.kind == "table" for file in item.files}
-    rewritten = sorted(parts - now)
-    if rewritten:
-        # Rows of new parts that stand for old ones would come out a second time.
-        raise InputError(
-            f"{len(rewritten)} parts of the input table were rewritten since this run was planned (rows were erased, "
-            f"or it was compacted), the first is {rewritten[0]}; start a new run with another --output"
-        )
-    return [file for file in listed if file.uri not in planned and file.uri not in left_out]
+def _lines(inventory: Inventory, cut: Cut, rows_per_shard: int, generation: int) -> Iterator[tuple[int, str]]:
+    """A plan of what is new, as lines, each with the number of files that it is about."""
+    for item in cut(inventory.new(), rows_per_shard):
+        inventory.add_planned(item.files)
+        yield len(item.files), replace(item, name=f"{generation:04d}-{item.name}").to_json()
+    left_out = inventory.new()
+    while uris := [file.uri for file in islice(left_out, CHUNK_FILES)]:
+        yield len(uris), json.dumps({"left_out": uris})
 
 
-def _differs(now: StoredFile, then: StoredFile) -> bool:
-    return (now.size, now.version) != (then.size, then.version)
+def _write_plan(output: str, generation: int, rows_per_shard: int, lines: Iterable[tuple[int, str]]) -> None:
+    """Write a plan unless there is one; what was written of a plan that lost is named by nobody."""
+    chunks: list[str] = []
+    held: list[str] = []
+    files = 0
+    for count, line in lines:
+        held.append(line)
+        files += count
+        if files >= CHUNK_FILES:
+            content = _encode(held)
+            chunks.append(f"plan-{generation:04d}-{hashlib.sha256(content).hexdigest()[:32]}.jsonl.gz")
+            objects.write_bytes(objects.join(output, "_run", chunks[-1]), content)
+            held, files = [], 0
+    header = json.dumps({"rows_per_shard": rows_per_shard, "chunks": chunks})
+    objects.put_if_absent(_plan_uri(output, generation), _encode([header, *held]))
 
 
 def _plan_uri(output: str, generation: int) -> str:
     return objects.join(output, "_run", f"plan-{generation:04d}.jsonl.gz")
 
 
-def _encode(plan: Plan) -> bytes:
-    header = json.dumps({"rows_per_shard": plan.rows_per_shard, "left_out": plan.left_out})
-    return gzip.compress("\n".join([header, *(item.to_json() for item in plan.items)]).encode(), mtime=0)
+def _encode(lines: Iterable[str]) -> bytes:
+    return gzip.compress("\n".join(lines).encode(), compresslevel=6, mtime=0)
 
 
-def _decode(content: bytes, generation: int) -> Plan:
-    first, *lines = gzip.decompress(content).decode().split("\n")
-    header = json.loads(first)
-    items = tuple(WorkItem.from_json(line) for line in lines)
-    return Plan(generation, header["rows_per_shard"], items, tuple(header["left_out"]))
+def _item(values: dict[str, Any]) -> WorkItem:
+    return WorkItem(**{**values, "files": tuple(StoredFile(**file) for file in values["files"])})
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """What an object of a plan holds; the header's values are those of the plan's own object."""
+
+    items: list[WorkItem]
+    left_out: list[str]
+    rows_per_shard: int = 0
+    chunks: tuple[str, ...] = ()
+
+
+def _read_chunk(uri: str) -> _Chunk:
+    """Read an object of a plan.
+
+    Raises:
+        StorageError: it is damaged.
+    """
+    try:
+        lines = [json.loads(line) for line in gzip.decompress(objects.read_bytes(uri)).decode().split("\n")]
+        header = lines.pop(0) if "rows_per_shard" in lines[0] else {}
+        # Before there were chunks, the header told what was left out.
+        left_out = [uri for line in (header, *lines) for uri in line.get("left_out", ())]
+        items = [_item(line) for line in lines if "left_out" not in line]
+        return _Chunk(items, left_out, header.get("rows_per_shard", 0), tuple(header.get("chunks", ())))
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{uri}: expected a stored plan, found: {error}; restore it") from None

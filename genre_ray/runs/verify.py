@@ -169,10 +169,10 @@ def verify_run(output: str, names: Sequence[str]) -> Finding:
     try:
         ledger, plans = Ledger.open(output, names[0]), read_plans(output)
         rows = _rows_per_shard(ledger)
-        items = [(item, plan.rows_per_shard) for plan in plans for item in plan.items]
-        finding.counts = {"run_id": ledger.run, "items": len(items), "shards": 0, "items_left": 0}
-        for item, size in items:
-            shards, complete = ledger.progress(item)
+        finding.counts = {"run_id": ledger.run, "items": 0, "shards": 0, "items_left": 0}
+        for item, size in ((item, plan.rows_per_shard) for plan in plans for item in plan.items()):
+            shards, complete = ledger.progress(item.name)
+            finding.counts["items"] += 1
             finding.counts["shards"] += shards
             finding.counts["items_left"] += not complete
             if rows is not None:

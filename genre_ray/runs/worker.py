@@ -1,5 +1,6 @@
 """What a run does on a worker: read a work item, compute, and write the parts of one shard after another.
 
+What comes next is read meanwhile (`genre_ray.runs.ahead`), but not where a worker died before.
 A shard over which a worker died (`genre_ray.runs.attempts`) is computed in a child (`genre_ray.runs.isolation`).
 """
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from genre_ray import errors
 from genre_ray.errors import GenreRayError
+from genre_ray.runs.ahead import read_ahead
 from genre_ray.runs.attempts import Attempts
 from genre_ray.runs.isolation import Isolation, Limits, watchdog
 from genre_ray.runs.ledger import ShardSummary
@@ -28,7 +30,7 @@ Compute = Callable[[Any], tuple[pa.Table, pa.Table]]
 
 
 class Chunk(Protocol):
-    """Rows as a source reads them: a list, or Arrow's.
+    """Rows as a source reads them: a list, or Arrow's; a few MiB of them, since several chunks are held at once.
 
     A row that kills its worker is rejected with its `uri` and `recording_id` (columns `source_uri` and `recording_id`
     in Arrow), and with itself as the address where it has none.
@@ -82,22 +84,27 @@ class ShardWorker:
         self.limits = limits or Limits()
         self.attempts = Attempts(attempts_uri) if attempts_uri else None
 
-    def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[str]]]:
-        """Do the work items in the column `item`; yield a row `outcome` (see `read_outcome`) for every shard."""
-        for task in batch.to_pylist():
-            remainder = Remainder(WorkItem.from_json(task["item"]), task["rows_per_shard"], task["first_shard"])
-            try:
-                for summary in self.shards(remainder):
-                    yield {"outcome": [json.dumps(asdict(summary))]}
-            except GenreRayError as error:
-                # As a value: Ray adds advice on its own settings to a message, and a traceback to the log.
-                yield {"outcome": [tell_error(error)]}
+    def outcomes(self, task: dict[str, Any]) -> Iterator[str]:
+        """Do what a `Remainder` names; tell of every shard (see `read_outcome`)."""
+        left = Remainder(**task)
+        try:
+            for summary in self.shards(left.read_item(), left.rows_per_shard, left.first_shard):
+                yield json.dumps(asdict(summary))
+        except GenreRayError as error:
+            # As a value: Ray adds advice on its own settings to a message, and a traceback to the log.
+            yield tell_error(error)
 
-    def shards(self, remainder: Remainder) -> Iterator[ShardSummary]:
-        """Write the item's remaining shards, one at a time, and tell of each once it is written."""
-        item, first = remainder.item, remainder.first_shard
-        chunks = self.source.read(item, remainder.rows_per_shard, first)
-        index, rows = first, None
+    def shards(self, item: WorkItem, rows_per_shard: int, first_shard: int = 0) -> Iterator[ShardSummary]:
+        """Write the item's shards from `first_shard` on, one at a time, and tell of each once it is written."""
+        with ExitStack() as stack:
+            chunks = self.source.read(item, rows_per_shard, first_shard)
+            # What kills in reading must not do so ahead: the shards before it would never be done.
+            if not (self.attempts and self.attempts.deaths(item.name, first_shard)):
+                chunks = stack.enter_context(read_ahead(chunks))
+            yield from self._shards(item, first_shard, chunks)
+
+    def _shards(self, item: WorkItem, index: int, chunks: Iterator[tuple[int, Chunk]]) -> Iterator[ShardSummary]:
+        rows: Chunk | None = None
         while True:
             # The attempt begins before its first rows are read: reading may be what kills.
             shard = _OpenShard(item, index)

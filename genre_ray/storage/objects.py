@@ -10,8 +10,9 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -63,9 +64,9 @@ def join(uri: str, *names: str) -> str:
     return "/".join([uri.rstrip("/") or "/", *(name.strip("/") for name in names)])
 
 
-def absolute(uri: str) -> str:
-    """`uri` such that processes with another working directory understand it."""
-    return uri if is_remote(uri) else os.path.abspath(uri)
+def absolute(uri: str, folder: str = "") -> str:
+    """`uri` such that processes with another working directory than `folder`, or this one, understand it."""
+    return uri if is_remote(uri) else os.path.abspath(os.path.join(folder, uri))
 
 
 def exists(uri: str) -> bool:
@@ -186,8 +187,16 @@ def delete_folder(uri: str) -> None:
 
 def list_files(uri: str) -> list[StoredFile]:
     """Every file below a folder or prefix, sorted by name; a file lists itself. What is not there lists nothing."""
-    listed = _list_remote(uri) if is_remote(uri) else _local(uri, lambda: _list_local(uri))
-    return sorted(listed, key=lambda file: file.name)
+    return sorted(scan_files(uri), key=lambda file: file.name)
+
+
+def scan_files(uri: str) -> Iterator[StoredFile]:
+    """As `list_files`, but as they are found: in whatever order, and in memory that does not grow with them.
+
+    Raises:
+        StorageError: the listing breaks off; what was not told is not missing.
+    """
+    return _scan_remote(uri) if is_remote(uri) else _scan_local(uri)
 
 
 def _bucket_and_key(uri: str) -> tuple[str, str]:
@@ -273,21 +282,30 @@ def _place(path: str, data: bytes, put: Callable[[str, str], None]) -> bool:
             os.unlink(temporary)
 
 
-def _list_local(path: str) -> list[StoredFile]:
+def _scan_local(path: str) -> Iterator[StoredFile]:
     if os.path.isfile(path):
-        return [_stored(path, os.path.basename(path))]
+        yield _stored(path, os.path.basename(path))
+        return
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        for entry in _entries(folder):
+            if entry.is_dir():
+                # Links to folders are not followed: they could lead in a circle.
+                folders += [] if entry.is_symlink() else [entry.path]
+            elif not entry.name.startswith(TEMPORARY):
+                yield _stored(entry.path, os.path.relpath(entry.path, path))
 
-    def refuse(error: OSError) -> None:
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except FileNotFoundError:
+        return
+    except OSError as error:
         # A folder that is passed over in silence would be rows that are lost.
-        if not isinstance(error, FileNotFoundError):
-            raise error
-
-    return [
-        _stored(os.path.join(folder, name), os.path.relpath(os.path.join(folder, name), path))
-        for folder, _, names in os.walk(path, onerror=refuse)
-        for name in names
-        if not name.startswith(TEMPORARY)
-    ]
+        raise _storage_error(folder, error) from None
 
 
 def _stored(path: str, name: str) -> StoredFile:
@@ -298,23 +316,19 @@ def _stored(path: str, name: str) -> StoredFile:
     return StoredFile(path, name, status.st_size, str(status.st_mtime_ns))
 
 
-def _list_remote(uri: str) -> list[StoredFile]:
+def _scan_remote(uri: str) -> Iterator[StoredFile]:
     bucket, key = _bucket_and_key(uri)
     prefix = key if not key or key.endswith("/") else key + "/"
-
-    def below() -> list[StoredFile]:
-        return [
-            StoredFile(
-                f"s3://{bucket}/{item['Key']}",
-                item["Key"].removeprefix(prefix),
-                item["Size"],
-                item["ETag"].strip('"'),
-            )
-            for page in s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-            for item in page.get("Contents", [])
-            if not item["Key"].endswith("/")
-        ]
-
-    found = _remote(uri, below)
-    exact = None if found or key == prefix else _head(uri)
-    return [exact] if exact else found
+    request = {"Bucket": bucket, "Prefix": prefix}
+    is_empty = True
+    while request:
+        page = _remote(uri, partial(s3.client().list_objects_v2, **request))
+        for item in page.get("Contents", []):
+            if not item["Key"].endswith("/"):
+                is_empty = False
+                name = item["Key"].removeprefix(prefix)
+                yield StoredFile(f"s3://{bucket}/{item['Key']}", name, item["Size"], item["ETag"].strip('"'))
+        more = page.get("NextContinuationToken")
+        request = {**request, "ContinuationToken": more} if more else {}
+    if is_empty and key != prefix and (exact := _head(uri)):
+        yield exact

@@ -1,6 +1,7 @@
 """This process's ways to the S3 store: boto3's, Arrow's and delta-rs', with the same bounds on waiting and retries.
 
-Credentials come from the usual AWS chain alone, the endpoint from `AWS_ENDPOINT_URL`.
+Credentials come from the usual AWS chain alone, the endpoint from `AWS_ENDPOINT_URL`. boto3 is imported with the first
+request: who uses no S3 does not wait for it.
 """
 
 import os
@@ -8,10 +9,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import pyarrow.fs as pafs
-from botocore.config import Config
-from botocore.credentials import RefreshableCredentials
 
 from genre_ray.storage import retries
 
@@ -29,6 +27,9 @@ _REQUESTS = {
 @lru_cache(maxsize=1)
 def client() -> Any:
     """The process's S3 client."""
+    import boto3
+    from botocore.config import Config
+
     config = Config(
         retries={"mode": "standard", "total_max_attempts": retries.REQUEST_ATTEMPTS},
         connect_timeout=retries.CONNECT_TIMEOUT_S,
@@ -63,6 +64,9 @@ def delta_options() -> dict[str, str]:
     Keys that a profile holds are passed on, since delta-rs reads no profiles; keys that expire (roles of a machine or a
     pod) are not: delta-rs fetches and renews them itself.
     """
+    import boto3
+    from botocore.credentials import RefreshableCredentials
+
     session = boto3.Session()
     options = {"AWS_REGION": session.region_name or "us-east-1", **_REQUESTS}
     credentials = session.get_credentials()

@@ -36,8 +36,10 @@ def predictions_schema(metadata: dict[str, str], *, all_scores: bool) -> pa.Sche
     """One row per submission and taxonomy; `labels` has parents before children and `scores` has its order.
 
     Args:
-        metadata: what a reader needs to understand the scores (`labels`, `thresholds`, `calibration`, `taxonomy`).
-        all_scores: whether the scores of all labels are kept too, float32 in the order of `labels` in the metadata.
+        metadata: what a reader needs to understand the scores (`labels`, `thresholds`, `calibration`, `policy`,
+            `taxonomy`).
+        all_scores: whether the scores of all labels are kept too, float32 in the order of `labels` in the metadata and
+            as the model gave them: the policy makes `labels` and `scores` of them.
     """
     fields = [
         ("recording_id", pa.string()),

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
@@ -28,6 +27,9 @@ from deltalake.transaction import AddAction, CommitProperties, Transaction
 from genre_ray.credentials import redacted
 from genre_ray.errors import InputError, StorageError
 from genre_ray.storage import objects, retries, s3
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
 
 T = TypeVar("T")
 
@@ -115,7 +117,7 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
         ) from None
 
 
-def dataset(uri: str, version: int | None = None) -> pads.Dataset:
+def dataset(uri: str, version: int | None = None) -> "Dataset":
     """The table as an Arrow dataset."""
     return open_table(uri, version).to_pyarrow_dataset()
 

@@ -1,29 +1,34 @@
 """One worker's part of a training: its share of the rows, its network and the loop over epochs.
 
-Workers hold disjoint shares of the rows in memory and see each of them once an epoch (a worker that is a row short
-sees another's first one). Nothing here knows of Ray: several workers only have to be in one torch process group.
+Of every global batch each worker has an equal part, and what they learn from it together is what one alone would, but
+for dropout and batch normalisation, which are each worker's own. Nothing here knows of Ray: several workers only have
+to be in one torch process group.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from genre_ray.config import Settings
-from genre_ray.errors import GenreRayError
+from genre_ray.errors import ConfigurationError, GenreRayError
 from genre_ray.models.preparation import Preparation
 from genre_ray.training import checkpoints
 from genre_ray.training.checkpoints import Progress
-from genre_ray.training.examples import Examples, load_rows
+from genre_ray.training.examples import Examples
+from genre_ray.training.order import NOISE, Share, seed_of
+from genre_ray.training.rows import VALIDATION_BATCH, Reader, batches, open_sources
 from genre_ray.training.systems import System, TrainingRules
 
-CHECKPOINT_EVERY_S, VALIDATION_BATCH = 60.0, 4096
+CHECKPOINT_EVERY_S = 60.0
+
+MEMORY_BYTES = 2**30
+"""For the rows of a worker, unless it is told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +59,66 @@ class Task:
         return outputs.masked_losses if self.examples.masked else outputs.losses
 
 
-class Learner:
-    """One of `world` workers; `rank` counts them from 0."""
+@dataclass(frozen=True)
+class Pace:
+    """How fast an epoch was, over all workers.
 
-    def __init__(self, task: Task, device: torch.device, rank: int = 0, world: int = 1) -> None:
+    Attributes:
+        rows_s: training rows a second, validation's time included.
+        waiting: share of the time in which a worker waited for rows.
+    """
+
+    rows_s: float = 0.0
+    waiting: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.rows_s:,.0f} rows/s, {self.waiting:.0%} of the time waiting for them"
+
+
+class Learner:
+    """One of `world` workers; `rank` counts them from 0.
+
+    Args:
+        memory_bytes: for this worker's rows; where they need more they stream from storage.
+
+    Attributes:
+        pace: how fast the latest epoch was.
+    """
+
+    def __init__(
+        self, task: Task, device: torch.device, rank: int = 0, world: int = 1, memory_bytes: int = MEMORY_BYTES
+    ) -> None:
         self.task, self.rules, self.device, self.rank, self.world = task, task.rules, device, rank, world
         if device.type == "cuda":
             torch.cuda.set_device(device)
         torch.manual_seed(self.rules.seed)
         self.network = task.build_network().to(device)
-        self.normalises = any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules())
         devices = [device] if device.type == "cuda" else None
-        self.replica = DistributedDataParallel(self.network, devices) if world > 1 else self.network
-        self.losses = task.losses
-        self.training = self._load("train", equal=True)
-        self.validation = self._load("validation", equal=False)
-        self.mean_weight = float(task.examples.of("train").weights.mean())
-        self.optimiser = torch.optim.Adam(
-            self.network.parameters(), lr=self.rules.learning_rate, weight_decay=self.rules.weight_decay
+        self.replica = (
+            DistributedDataParallel(self.network, devices, gradient_as_bucket_view=True) if world > 1 else self.network
         )
-        self.progress, self.best = Progress(), self._weights()
+        self.losses = task.losses
+        # Batch normalisation has no variance of one row.
+        least = 2 if any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()) else 1
+        reader, held_out = self._reader("train"), self._reader("validation")
+        if len(reader.examples) < least * world:
+            raise ConfigurationError(
+                f"batch normalisation needs {least} training rows a worker, found {len(reader.examples)} for {world} "
+                "workers; lower execution.workers"
+            )
+        self.share = Share(len(reader.examples), self.rules.batch, rank, world, self.rules.seed, least)
+        judged = Share(len(held_out.examples), VALIDATION_BATCH, rank, world)
+        self.training, self.validation = open_sources((reader, self.share), (held_out, judged), memory_bytes)
+        self.batch = reader.empty(max(self.share.sizes))
+        self.mean_weight = float(reader.examples.weights.mean())
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(),
+            lr=self.rules.learning_rate,
+            weight_decay=self.rules.weight_decay,
+            # Adam's ten passes over all weights in one: a third of the time of a step of 32 rows.
+            fused=True,
+        )
+        self.progress, self.best, self.pace = Progress(), self._weights(), Pace()
 
     def write(self, folder: str) -> None:
         """Write a checkpoint."""
@@ -97,81 +142,69 @@ class Learner:
             if self.progress.waited >= self.rules.patience:
                 break
             due = float(time.monotonic() - reported_at >= CHECKPOINT_EVERY_S)
-            sums = torch.cat([self._epoch(epoch), self._validate(), torch.tensor([due], device=self.device)])
+            began, waited = time.perf_counter(), self._waited()
+            sums = [*self._epoch(epoch), *self._validate(epoch), torch.tensor(due)]
+            pace = [torch.tensor(time.perf_counter() - began), torch.tensor(self._waited() - waited)]
             # All workers count with the same sums, so that they stop and report together.
-            loss, rows, validation_loss, weight, due = self._over_workers(sums)
+            loss, rows, validation_loss, weight, due, busy, waiting = self._over_workers(sums + pace)
+            self.pace = Pace(rows / busy * self.world, waiting / busy)
             if self.progress.add(_finite({"loss": loss / rows, "validation_loss": validation_loss / weight}, epoch)):
                 self.best = self._weights()
             if due:
                 report()
                 reported_at = time.monotonic()
+        self.training.close()
+        self.validation.close()
         report()
 
-    def _epoch(self, epoch: int) -> Tensor:
+    def _epoch(self, epoch: int) -> tuple[Tensor, Tensor]:
         """Learn from every row once; return (sum of losses, rows)."""
-        inputs, targets, weights = self.training
         # Seeds that depend on the epoch alone make a resumed training the same as one that was not cut off.
-        torch.manual_seed(int(np.random.SeedSequence([self.rules.seed, epoch, self.rank]).generate_state(1)[0]))
+        torch.manual_seed(seed_of(self.rules.seed, epoch, NOISE, self.rank))
         self.replica.train()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for chosen in self._batches(torch.randperm(len(inputs)).to(self.device)):
-            logits = self.replica(inputs[chosen])
-            losses = self.losses(logits, targets[chosen].to(logits.dtype)) * weights[chosen]
-            # Dividing by the mean weight of all rows, not of the batch, keeps every example's share the same.
-            loss = losses.mean() / self.mean_weight
+        parts = batches(self.training, self.share, epoch, self.batch)
+        for size, rows in zip(self.share.global_sizes, parts, strict=True):
+            logits = self.replica(rows.inputs)
+            loss = (self.losses(logits, rows.targets.to(logits.dtype)) * rows.weights).sum() / self.mean_weight
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            # Gradients are averaged over workers. Dividing by the mean weight of all rows, not of the batch, keeps
+            # every example's share the same.
+            (loss * (self.world / size)).backward()
             self.optimiser.step()
-            total += loss.detach() * len(chosen)
-        return torch.stack([total, torch.full_like(total, len(inputs))])
-
-    def _batches(self, order: Tensor) -> list[Tensor]:
-        size = max(2 if self.normalises else 1, self.rules.batch // self.world)
-        batches = list(order.split(size))
-        if self.normalises and len(batches) > 1 and len(batches[-1]) == 1:
-            # Batch normalisation has no variance of one row.
-            batches[-2:] = [torch.cat(batches[-2:])]
-        return batches
+            total += loss.detach()
+        return total, torch.tensor(self.share.count)
 
     @torch.no_grad()
-    def _validate(self) -> Tensor:
+    def _validate(self, epoch: int) -> tuple[Tensor, Tensor]:
         """(sum of weighted losses, sum of weights) of this worker's validation rows."""
-        inputs, targets, weights = self.validation
         if self.world > 1:
             # Batch normalisation's running statistics are each worker's own; the first one's are kept.
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, 0)
         self.network.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for rows in torch.arange(len(inputs), device=self.device).split(VALIDATION_BATCH):
-            logits = self.network(inputs[rows])
-            losses = self.losses(logits, targets[rows].to(logits.dtype)) * weights[rows]
-            sums += torch.stack([losses.double().sum(), weights[rows].double().sum()])
-        return sums
+        for stretch in self.validation.stretches(epoch):
+            for start in range(0, len(stretch), VALIDATION_BATCH):
+                rows = stretch[start : start + VALIDATION_BATCH]
+                logits = self.network(rows.inputs)
+                losses = self.losses(logits, rows.targets.to(logits.dtype)) * rows.weights
+                sums += torch.stack([losses.double().sum(), rows.weights.double().sum()])
+        return sums[0], sums[1]
 
-    def _over_workers(self, sums: Tensor) -> list[float]:
+    def _reader(self, part: str) -> Reader:
+        task = self.task
+        return Reader(task.features_uri, task.features_version, task.examples.of(part), task.preparation, self.device)
+
+    def _waited(self) -> float:
+        return self.training.waited_s + self.validation.waited_s
+
+    def _over_workers(self, sums: Sequence[Tensor]) -> list[float]:
+        total = torch.stack([value.to(self.device, torch.float64) for value in sums])
         if self.world > 1:
-            torch.distributed.all_reduce(sums)
-        values: list[float] = sums.tolist()
+            torch.distributed.all_reduce(total)
+        values: list[float] = total.tolist()
         return values
-
-    @torch.no_grad()
-    def _load(self, part: str, *, equal: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """This worker's share of a part: inputs (rows, inputs), targets (rows, labels), weights (rows,)."""
-        examples = self.task.examples.of(part)
-        share = np.arange(self.rank, len(examples), self.world)
-        if equal and len(share) < -(-len(examples) // self.world):
-            # Every worker takes the same number of steps.
-            share = np.append(0, share)
-        examples = examples.take(share)
-        preparation = self.task.preparation.to(self.device)
-        inputs = torch.empty(len(examples), preparation.width, device=self.device)
-        start = 0
-        for rows in load_rows(self.task.features_uri, self.task.features_version, examples.rows):
-            inputs[start : start + len(rows)] = preparation(torch.from_numpy(rows).to(self.device))
-            start += len(rows)
-        targets = torch.from_numpy(examples.targets()).to(self.device)
-        return inputs, targets, torch.from_numpy(examples.weights).to(self.device)
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}

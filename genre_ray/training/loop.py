@@ -46,7 +46,11 @@ def fit(task: Task, storage_uri: str, execution: Execution) -> Fitted:
         ray.train.TrainingFailedError: workers failed otherwise, more often than they are tried again.
     """
     progress_uri = objects.join(storage_uri, "progress.txt")
-    loop_config = {"task": ray.put(task), "progress_uri": progress_uri}
+    loop_config = {
+        "task": ray.put(task),
+        "memory_bytes": execution.training_memory_mib * 2**20,
+        "progress_uri": progress_uri,
+    }
     with _progress_in_log(progress_uri):
         result = with_retries(lambda: _trainer(loop_config, storage_uri, execution).fit())
     if result.checkpoint is None:
@@ -100,7 +104,8 @@ def _trainer(loop_config: dict[str, Any], storage_uri: str, execution: Execution
 
 def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
-    learner = Learner(ray.get(config["task"]), get_device(), context.get_world_rank(), context.get_world_size())
+    rank, world = context.get_world_rank(), context.get_world_size()
+    learner = Learner(ray.get(config["task"]), get_device(), rank, world, config["memory_bytes"])
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
@@ -110,7 +115,7 @@ def _work(config: dict[str, Any]) -> None:
         if learner.rank != 0:
             ray.train.report({})
             return
-        objects.write_bytes(config["progress_uri"], str(learner.progress).encode())
+        objects.write_bytes(config["progress_uri"], f"{learner.progress}; {learner.pace}".encode())
         with tempfile.TemporaryDirectory() as folder:
             learner.write(folder)
             ray.train.report({}, checkpoint=Checkpoint.from_directory(folder))

@@ -229,3 +229,33 @@ def test_a_foreign_file_in_the_reports_place_stays(catalog):
     with pytest.raises(OutputTakenError, match="choose another --output"):
         run(settings(catalog, resume=True))
     assert foreign.read_text() == "[1]"
+
+
+def test_artists_are_evaluated_by_the_mean_of_their_recordings(catalog, write_features):
+    ids = catalog["ids"]
+    groups = write_features(
+        np.zeros((90, 2)), recording_id=ids, artist_ids=[[f"artist-{n % 3}-{n % 7}"] for n in range(90)]
+    )
+    assert run(settings(catalog, level="artist", groups=groups)) == 0
+    [found] = report(catalog)["evaluations"]
+    artists = {}
+    for n in np.flatnonzero(catalog["parts"] == "test"):
+        artists.setdefault(n % 7, []).append(n)
+    truth = np.array([catalog["truth"][rows].any(axis=0) for rows in artists.values()])
+    means = np.array([catalog["scores"][rows].mean(axis=0) for rows in artists.values()])
+    given = means >= 0.5
+    empty = np.flatnonzero(~given.any(axis=1))
+    given[empty, means[empty].argmax(axis=1)] = True
+    assert (found["level"], found["coverage"]["evaluated"]) == ("artist", 7)
+    assert found["system"]["official"]["recording_all"]["f_score"]["mean"] == pytest.approx(
+        f1_score(truth, given, average="samples", zero_division=0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"level": "artist"}, "needs groups, the features table"), ({"groups": "features"}, "recording needs no groups")],
+)
+def test_levels_and_their_groups_go_together(catalog, given, message):
+    with pytest.raises(ConfigurationError, match=message):
+        settings(catalog, **given)

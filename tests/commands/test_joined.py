@@ -13,7 +13,8 @@ from genre_ray.commands import pipeline
 from genre_ray.config import load_configuration
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.table import FeaturesStep
-from genre_ray.inference.predictor import Predictor, open_bundle
+from genre_ray.inference.bundles import open_bundle
+from genre_ray.inference.predictor import Predictor
 from genre_ray.labels.names import normalise
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_examples, read_model

@@ -14,7 +14,8 @@ from genre_ray.decisions.thresholds import plug_in_thresholds
 from genre_ray.errors import ConfigurationError, InputError, OutputTakenError
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.melbands import melband_places
-from genre_ray.inference.predictor import Predictor, open_bundle
+from genre_ray.inference.bundles import open_bundle
+from genre_ray.inference.predictor import Predictor
 from genre_ray.inference.target import read_targets
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import is_bundle, read_bundle, read_examples

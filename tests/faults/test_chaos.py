@@ -136,7 +136,7 @@ class Ingest:
 
 
 def _workers() -> list[int]:
-    """The processes of Ray Data's workers that descend from this one: other clusters of the machine are not touched."""
+    """The processes of a run's workers that descend from this one: other clusters of the machine are not touched."""
     parents: dict[int, int] = {}
     workers: list[int] = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -146,7 +146,7 @@ def _workers() -> list[int]:
             continue
         pid = int(folder.name)
         parents[pid] = int(stat.rpartition(")")[2].split()[1])
-        if title.startswith(b"ray::") and b"MapWorker" in title:
+        if title.startswith(b"ray::") and b"ResumingWorker" in title:
             workers.append(pid)
 
     def is_ours(pid: int) -> bool:

@@ -23,6 +23,7 @@ from genre_ray.errors import GenreRayError, OutputTakenError, StorageError
 from genre_ray.runs import execute
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.identity import make_identity
+from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.plan import WorkItem, settle_plans
 from genre_ray.storage import objects, tables
@@ -213,7 +214,7 @@ class Stage:
             self.current = me
 
     def outcomes(self, ledger: Ledger, tasks: list[dict[str, Any]]) -> Iterator[str]:
-        """What Ray Data gives a driver: two workers, answers that are late, tasks of dead workers from their start."""
+        """What Ray gives a driver: two workers, answers that are late, tasks of dead workers from their start."""
         waiting = [task for task in tasks for _ in range(1 + (self.random.random() < self.chance.twice))]
         at_work: list[tuple[Iterator[str], list[str]]] = []
         while waiting or at_work:
@@ -243,10 +244,10 @@ class Stage:
             restarted = functools.partial(bool, life)
             worker = execute.ResumingWorker(ledger.arguments, self.source, self.judge, restarted)
             try:
-                for place, row in enumerate(worker(pa.Table.from_pylist([task]))):
+                for place, outcome in enumerate(worker.outcomes(task)):
                     if place >= told:
                         told += 1
-                        yield row["outcome"][0]
+                        yield outcome
             except WorkerKilled:
                 continue
             return
@@ -403,7 +404,9 @@ def test_an_item_that_stays_short_is_not_taken_for_done(stage_of):
     """A repeated task that fails before where it was repeated from says so at a place that is taken: unheard."""
     stage = stage_of(Numbers.of(12), Judge(random.Random(0)), Chance())
     ledger = Ledger.claim(stage.output, "data", stage.judge.schema, make_identity("job", {}), resume=True)
-    remaining = ledger.remaining(settle_plans(stage.output, stage.source.files, stage.source.cut, ROWS_PER_SHARD))
+    remaining = ledger.remaining(
+        settle_plans(stage.output, Inventory(stage.source.files), stage.source.cut, ROWS_PER_SHARD)
+    )
     outcomes = list(stage.outcomes(ledger, execute.make_tasks(remaining)))
     with pytest.raises(GenreRayError, match="1 items not complete, the first is 0000-n0"):
         execute.make_durable(ledger, remaining, execute.read_summaries(outcomes[:2]))

@@ -107,3 +107,13 @@ def test_an_empty_or_absent_table_is_refused(tmp_path):
     tables.create_table(uri, FeaturesStep.schema, {})
     with pytest.raises(InputError, match="expected a table with rows, found an empty one"):
         FeatureRows(uri).list_inputs()
+
+
+def test_only_the_columns_that_are_asked_for_are_read(write_features):
+    source = FeatureRows(write_features(np.ones((5, 3)), parts=1), columns=("recording_id", "features"))
+    (item,) = source.cut(source.list_inputs(), 4)
+    chunks = list(source.read(item, 4, 0))
+    assert [(shard, rows.schema.names, rows.num_rows) for shard, rows in chunks] == [
+        (0, ["recording_id", "features"], 4),
+        (1, ["recording_id", "features"], 1),
+    ]

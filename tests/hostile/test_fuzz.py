@@ -21,6 +21,7 @@ from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.features.columns import FEATURE_COLUMNS, missing_columns
 from genre_ray.features.flatten import flatten
 from genre_ray.features.table import FeaturesStep
+from genre_ray.features.vectors import read_vector, warm_up
 from genre_ray.runs.isolation import Limits, watchdog
 from genre_ray.storage import tables
 
@@ -137,12 +138,16 @@ def check_document(payload):
     with watchdog(IN_TIME):
         document = parse_document("some/song.json", payload)
         outcome = flatten(document) if isinstance(document, Document) else document
+        vector = np.empty(len(FEATURE_COLUMNS), np.float32)
+        scanned = read_vector("some/song.json", payload, vector)
     if isinstance(outcome, Rejection):
+        assert scanned == outcome
         assert outcome.reason in Reason
         assert (outcome.detail + (outcome.recording_id or "")).encode()
         return
     assert outcome.shape == (len(FEATURE_COLUMNS),)
     assert outcome.dtype == np.float32
+    np.testing.assert_array_equal(vector.view(np.uint32), outcome.view(np.uint32))
     version = document.version
     if version not in SUPPLIED:
         SUPPLIED[version] = ~np.isin(FEATURE_COLUMNS, missing_columns(version))
@@ -235,6 +240,12 @@ def with_headers(content, headers):
 TARS = {style: tar(style) for style in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)}
 ABOUT_ARCHIVE = {Reason.ARCHIVE_TRUNCATED, Reason.ARCHIVE_UNREADABLE, Reason.TOO_MANY_MEMBERS, Reason.EXPANDS_TOO_FAR}
 STEP = FeaturesStep()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scanner_is_compiled():
+    """Or the first document would take longer than documents may."""
+    warm_up()
 
 
 def check_archive(suffix, style, headers, inside, outside, first, members):

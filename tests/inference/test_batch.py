@@ -76,6 +76,14 @@ def overflowing(make_bundle):
     return PredictRows(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
 
 
+def test_no_more_than_its_columns_is_needed(make_bundle):
+    bundle, _, _ = make_bundle()
+    step = PredictRows(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
+    rows = rows_of(np.random.default_rng(1).normal(size=(4, 6)))
+    for everything, needed in zip(step(rows), step(rows.select(step.columns)), strict=True):
+        assert needed.equals(everything)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(bad=st.lists(st.booleans(), max_size=12), as_batch=st.booleans())
 def test_rows_are_conserved_and_scores_that_are_not_finite_rejected(overflowing, bad, as_batch):

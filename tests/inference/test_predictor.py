@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from genre_ray.errors import InputError
-from genre_ray.inference.predictor import Predictor, check_columns
+from genre_ray.inference.bundles import check_columns
+from genre_ray.inference.predictor import Predictor
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -22,10 +23,35 @@ def test_scores_are_the_same_before_and_after_the_bundle(make_bundle, fused):
     assert predictor.scores(features[:0]).shape == (0, 4)
 
 
-def test_rows_that_cannot_be_written_to_are_scored(make_bundle):
-    features = np.ones((3, 6), dtype=np.float32)
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("fused", [False, True])
+def test_rows_that_cannot_be_written_to_are_scored_and_left_as_they_are(make_bundle, fused):
+    predictor = Predictor(make_bundle(fused=fused)[0], device="cpu")
+    features = np.random.default_rng(3).normal(size=(3, 6)).astype(np.float32) * 100
+    features[1, 2] = np.nan
+    before = features.copy()
     features.setflags(write=False)
-    assert Predictor(make_bundle()[0], device="cpu").scores(features).shape == (3, 4)
+    scores = predictor.scores(features)
+    np.testing.assert_array_equal(features, before)
+    np.testing.assert_array_equal(scores, predictor.scores(before))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_half_precision_moves_scores_by_no_more_than_its_digits(make_bundle, fused):
+    """bfloat16 has 8 bits of a number; a sigmoid is at most a quarter as steep."""
+    bundle, _, _ = make_bundle(fused=fused)
+    features = np.random.default_rng(4).normal(size=(500, 6)).astype(np.float32)
+    exact = Predictor(bundle, device="cpu").scores(features)
+    halved = Predictor(bundle, device="cpu", half_precision=True).scores(features)
+    assert halved.dtype == exact.dtype == np.float32
+    assert 0 < np.abs(halved - exact).max() < 2**-6
+
+
+def test_an_overflow_is_no_score_in_half_precision_either(make_bundle):
+    features = np.ones((2, 6), dtype=np.float32)
+    features[0, 0] = np.inf
+    scores = Predictor(make_bundle(clip_sd=None)[0], device="cpu", half_precision=True).scores(features)
+    assert np.isnan(scores).any(axis=1).tolist() == [True, False]
 
 
 def test_an_overflow_is_no_score(make_bundle, altered):

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from genre_ray.features.melbands import BANDS, STATISTICS
+from genre_ray.models.dropout import Dropout
 from genre_ray.models.melband import MelbandNetwork, MelbandSettings
 
 INPUTS = len(STATISTICS) * BANDS
@@ -101,7 +102,7 @@ def test_dropout_is_before_the_mean_of_bands_and_off_in_evaluation():
     kinds = [type(module).__name__ for module in network().body]
     block = ["Conv1d", "ELU", "Dropout", "AvgPool1d", "BatchNorm1d"]
     assert kinds == block * 3 + ["Conv1d", "ELU", "Dropout", "BatchNorm1d"]
-    assert {module.p for module in network().modules() if isinstance(module, nn.Dropout)} == {0.2}
+    assert {module.p for module in network().modules() if isinstance(module, Dropout)} == {0.2}
     built, inputs = network().eval(), torch.rand(4, INPUTS)
     torch.testing.assert_close(built(inputs), built(inputs), rtol=0, atol=0)
 

@@ -15,6 +15,8 @@ def drawings(result):
         figures.label_scores(result.labels),
         figures.precision_recall(result.curves),
         figures.score_histograms(result.histograms),
+        figures.trust(result.uncalibrated, result.calibrated, result.abstention),
+        figures.trust(None, result.calibrated, None),
     ]
 
 

@@ -44,9 +44,11 @@ def test_every_evaluation_label_and_note_is_shown(build):
     for evaluation in evaluations:
         for text in (evaluation.name, *(row.label for row in evaluation.labels), *evaluation.notes):
             assert text in texts
-    for text in ("Sample", "genre_ray 1.2.3", "popularity baseline", "random baseline", "moods"):
+    for text in ("Sample", "genre_ray 1.2.3", "popularity baseline", "majority baseline", "moods"):
         assert text in texts
     assert f"{evaluations[0].system.official.recording_all.f_score.mean:.3f}" in texts
+    assert f"{evaluations[0].calibrated.macro:.4f}" in texts
+    assert any("pairs of a label and its parent" in text for text in texts)
 
 
 def test_only_evaluations_of_the_same_recordings_share_a_table(build):

@@ -35,6 +35,7 @@ class Numbers:
         return list(self.files)
 
     def cut(self, files, rows_per_shard) -> list[WorkItem]:
+        files = list(files)
         groups = [tuple(files[start : start + self.group]) for start in range(0, len(files), self.group)]
         return [WorkItem(f"n{n:03d}", "numbers", group) for n, group in enumerate(groups)]
 

@@ -23,7 +23,7 @@ MEASURED = re.compile(rb"\.[0-9]{4,}")
 
 
 def said(source, step, **execution):
-    items = source.cut(source.list_inputs(), 5000)
+    items = list(source.cut(source.list_inputs(), 5000))
     return list(describe(items, source, step, Execution(**execution)))
 
 
@@ -108,7 +108,7 @@ def archives(sample, tmp_path_factory):
 
 
 def foresee(source, step, execution):
-    items = source.cut(source.list_inputs(), execution.rows_per_shard)
+    items = list(source.cut(source.list_inputs(), execution.rows_per_shard))
     return estimate.estimate(items, estimate.measure(items, source, step), execution)
 
 

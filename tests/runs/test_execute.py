@@ -6,6 +6,7 @@ from genre_ray.config import Execution
 from genre_ray.errors import InputError
 from genre_ray.runs import cluster, execute
 from genre_ray.runs.identity import make_identity
+from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.plan import settle_plans
 from genre_ray.storage import tables
@@ -20,7 +21,7 @@ def go(ray_cluster, tmp_path):
 
     def go(source, step, output=tmp_path):
         ledger = Ledger.claim(str(output), "data", step.schema, make_identity("job", {}), resume=True)
-        plans = settle_plans(str(output), source.list_inputs(), source.cut, TWO_WORKERS.rows_per_shard)
+        plans = settle_plans(str(output), Inventory(source.list_inputs()), source.cut, TWO_WORKERS.rows_per_shard)
         return execute.execute(ledger, ledger.remaining(plans), source, step, TWO_WORKERS)
 
     return go

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,10 @@ from genre_ray.features.table import FeaturesStep
 from genre_ray.runs import cluster, execute
 from genre_ray.runs.attempts import MAX_DEATHS, Attempts
 from genre_ray.runs.identity import make_identity
+from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.isolation import Death, Isolation, Limits, watchdog
 from genre_ray.runs.ledger import Ledger
-from genre_ray.runs.plan import Remainder, settle_plans
+from genre_ray.runs.plan import settle_plans
 from genre_ray.runs.worker import ShardWorker
 from genre_ray.storage import tables
 
@@ -105,7 +107,7 @@ def shard_of(numbers_of, tmp_path, step, rows=7, **more):
         limits=LIMITS,
         attempts_uri=str(tmp_path / "attempts"),
     )
-    return worker, Remainder(item, more.get("rows_per_shard", rows))
+    return worker, (item, more.get("rows_per_shard", rows))
 
 
 def died(worker, item, index):
@@ -245,15 +247,15 @@ def test_the_watchdog_costs_next_to_nothing():
 
 def test_the_ordinary_path_starts_no_child(numbers_of, tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", None)
-    worker, remainder = shard_of(numbers_of, tmp_path, Poisoned({}), 12, rows_per_shard=5)
-    assert [summary.rows_in for summary in worker.shards(remainder)] == [5, 5, 2]
+    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({}), 12, rows_per_shard=5)
+    assert [summary.rows_in for summary in worker.shards(*shard)] == [5, 5, 2]
     assert set(read(tmp_path / "data", "pid")) == {os.getpid()}
 
 
 def test_only_the_shard_over_which_a_worker_died_goes_through_a_child(numbers_of, tmp_path):
-    worker, remainder = shard_of(numbers_of, tmp_path, Poisoned({"f000/6": segfault}), 12, rows_per_shard=5)
-    died(worker, remainder.item, 1)
-    summaries = list(worker.shards(remainder))
+    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({"f000/6": segfault}), 12, rows_per_shard=5)
+    died(worker, shard[0], 1)
+    summaries = list(worker.shards(*shard))
     assert [(summary.index, summary.rows_in, summary.last) for summary in summaries] == [
         (0, 5, False),
         (1, 5, False),
@@ -266,12 +268,44 @@ def test_only_the_shard_over_which_a_worker_died_goes_through_a_child(numbers_of
     assert (read(tmp_path / "rejected", "reason"), read(tmp_path / "rejected", "shard")) == (["crashed"], ["n000/1"])
 
 
+def test_rows_are_read_ahead_but_not_where_a_worker_died(numbers_of, tmp_path):
+    """What kills in reading must find the shards before it done."""
+    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({}), 12, rows_per_shard=5)
+    readers = []
+
+    class Told(type(worker.source)):
+        def read(self, *arguments):
+            for chunk in super().read(*arguments):
+                readers.append(threading.current_thread().name)
+                yield chunk
+
+    worker.source = Told(worker.source.files)
+    assert len(list(worker.shards(*shard))) == 3
+    died(worker, shard[0], 0)
+    assert len(list(worker.shards(*shard))) == 3
+    assert readers == ["read-ahead"] * 3 + [threading.current_thread().name] * 3
+
+
+def test_the_mark_of_an_attempt_is_there_before_anything_is_read(numbers_of, tmp_path):
+    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({}), 7)
+    found = []
+
+    class Looking(type(worker.source)):
+        def read(self, *arguments):
+            found.extend(path.read_text() for path in Path(worker.attempts.uri).glob("*"))
+            yield from super().read(*arguments)
+
+    worker.source = Looking(worker.source.files)
+    list(worker.shards(*shard))
+    assert found == ['{"deaths": 1}']
+
+
 def test_an_error_leaves_no_mark_of_a_death(numbers_of, tmp_path):
-    worker, remainder = shard_of(numbers_of, tmp_path, Poisoned({"f000/3": refuse_input}))
+    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({"f000/3": refuse_input}))
     with pytest.raises(InputError):
-        list(worker.shards(remainder))
+        list(worker.shards(*shard))
     worker.step = Poisoned({})
-    list(worker.shards(remainder))
+    list(worker.shards(*shard))
     assert set(read(tmp_path / "data", "pid")) == {os.getpid()}
 
 
@@ -301,7 +335,7 @@ def test_deadly_rows_on_a_cluster(ray_cluster, numbers_of, contents, tmp_path):
     settings = Execution(workers=2, rows_per_shard=8, item_timeout_s=0.5, item_memory_mib=768)
     step = Poisoned(poison)
     ledger = Ledger.claim(str(tmp_path), "data", step.schema, make_identity("job", {}), resume=True)
-    plans = settle_plans(str(tmp_path), source.list_inputs(), source.cut, settings.rows_per_shard)
+    plans = settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, settings.rows_per_shard)
     assert execute.execute(ledger, ledger.remaining(plans), source, step, settings) == 3 + 2 + 4
     rows = {f"{file.name}/{row}" for file in source.files for row in range(file.size)}
     assert contents(tmp_path) == (sorted(rows - poison.keys()), sorted(poison))

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import os
 import threading
 
 import pyarrow as pa
@@ -9,8 +10,9 @@ import pytest
 
 from genre_ray.errors import OutputTakenError
 from genre_ray.runs.identity import make_identity, run_id
+from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger, ShardSummary
-from genre_ray.runs.plan import Plan, Remainder, WorkItem
+from genre_ray.runs.plan import Remainder, WorkItem, settle_plans
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import REJECTED
 
@@ -100,15 +102,20 @@ def test_of_racing_runs_one_gets_the_output(tmp_path):
 
 
 def test_shards_that_are_in_are_known(tmp_path):
-    ledger, other = claim(tmp_path), WorkItem("0000-b", "kind", ())
-    assert (ledger.shards_done(ITEM), ledger.shards_done(other)) == (0, 0)
+    ledger, output = claim(tmp_path), str(tmp_path)
+    plans = settle_plans(output, Inventory(()), lambda *_: [WorkItem("a", "kind", ()), WorkItem("b", "kind", ())], 7)
+    (chunk,) = plans[0].chunks
+    assert (ledger.shards_done("0000-a"), ledger.shards_done("0000-b")) == (0, 0)
     ledger.commit([write(ledger, 0), write(ledger, 1, rows=0, rejected=0)])
-    assert (ledger.shards_done(ITEM), ledger.shards_done(other)) == (2, 0)
-    assert ledger.remaining([Plan(0, 7, (ITEM, other))]) == [Remainder(ITEM, 7, 2), Remainder(other, 7, 0)]
+    assert (ledger.shards_done("0000-a"), ledger.shards_done("0000-b")) == (2, 0)
+    assert ledger.remaining(plans) == [
+        Remainder("0000-a", chunk, 7, 2, os.getcwd()),
+        Remainder("0000-b", chunk, 7, 0, os.getcwd()),
+    ]
     ledger.commit([write(ledger, 2, last=True)])
-    assert ledger.shards_done(ITEM) is None
+    assert ledger.shards_done("0000-a") is None
     resumed = claim(tmp_path, resume=True)
-    assert resumed.remaining([Plan(0, 7, (ITEM,)), Plan(1, 9, (other,))]) == [Remainder(other, 9, 0)]
+    assert resumed.remaining(plans) == [Remainder("0000-b", chunk, 7, 0, os.getcwd())]
 
 
 def test_an_attempt_that_comes_second_changes_nothing(tmp_path):

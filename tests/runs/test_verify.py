@@ -13,6 +13,7 @@ import pytest
 from genre_ray.commands import erase, verify
 from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.runs.identity import make_identity
+from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.plan import settle_plans
 from genre_ray.runs.worker import ShardWorker
@@ -42,9 +43,11 @@ def _all_is_logged(caplog):
 
 def work(output, source, *, stop_after=None):
     ledger = Ledger.claim(output, "data", Recordings.schema, make_identity("job", {}), resume=True)
-    plans = settle_plans(output, source.list_inputs(), source.cut, 5)
+    plans = settle_plans(output, Inventory(source.list_inputs()), source.cut, 5)
     worker = ShardWorker(ledger.data_uri, ledger.rejected_uri, source, Recordings())
-    done = [summary for left in ledger.remaining(plans) for summary in worker.shards(left)]
+    done = [
+        summary for left in ledger.remaining(plans) for summary in worker.shards(left.read_item(), left.rows_per_shard)
+    ]
     ledger.commit(done[:stop_after])
     return ledger
 

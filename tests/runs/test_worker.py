@@ -3,6 +3,7 @@
 import io
 import tarfile
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from genre_ray.catalog.sources import DocumentSource
 from genre_ray.errors import InputError, OutputTakenError
 from genre_ray.features.table import FeatureRows, FeaturesStep
 from genre_ray.runs.identity import make_identity
+from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger
-from genre_ray.runs.plan import Remainder, settle_plans
+from genre_ray.runs.plan import settle_plans
 from genre_ray.runs.worker import ShardWorker, read_outcome
 from genre_ray.storage import tables
 
@@ -24,12 +26,12 @@ from genre_ray.storage import tables
 def run(output, source, step, rows_per_shard, *, resume=True, stop_after=None, attempts=1):
     """A run without Ray: every shard of every item, at most `stop_after` of them, in the order of the plan."""
     ledger = Ledger.claim(str(output), "data", step.schema, make_identity("job", {}), resume=resume)
-    plans = settle_plans(str(output), source.list_inputs(), source.cut, rows_per_shard)
+    plans = settle_plans(str(output), Inventory(source.list_inputs()), source.cut, rows_per_shard)
     worker = ShardWorker(ledger.data_uri, ledger.rejected_uri, source, step)
     summaries = []
     for left in ledger.remaining(plans):
         for _ in range(attempts):
-            for summary in worker.shards(left):
+            for summary in worker.shards(left.read_item(), left.rows_per_shard, left.first_shard):
                 if stop_after is not None and len(summaries) >= stop_after:
                     break
                 summaries.append(summary)
@@ -200,14 +202,12 @@ def test_a_step_that_loses_rows_is_a_fault(tmp_path, numbers_of, keep):
 
 def test_outcomes_travel_as_values(tmp_path, numbers_of, keep):
     source = numbers_of(4, 3)
-    first, second = source.cut(source.list_inputs(), 2)
     worker = ShardWorker(str(tmp_path / "data"), str(tmp_path / "rejected"), source, keep(broken="f001/2"))
-    tasks = pa.Table.from_pylist(
-        [{"item": item.to_json(), "rows_per_shard": 2, "first_shard": n} for n, item in enumerate((first, second))]
-    )
-    lines = [line for outcome in worker(tasks) for line in outcome["outcome"]]
+    (plan,) = settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, 2)
+    tasks = [asdict(left) for left in plan.remainders({"0000-n000": 0, "0000-n001": 1}.get)]
+    lines = [line for task in tasks for line in worker.outcomes(task)]
     one, two = map(read_outcome, lines[:2])
-    assert (one.item, one.index, one.last, one.rows_in) == ("n000", 0, False, 2)
+    assert (one.item, one.index, one.last, one.rows_in) == ("0000-n000", 0, False, 2)
     assert (two.index, two.last, sum(part.rows for part in two.parts + two.rejected_parts)) == (1, True, 2)
     with pytest.raises(InputError, match=r"^f001/2: expected a row, found this; take it out$"):
         read_outcome(lines[2])
@@ -217,6 +217,6 @@ def test_parts_of_two_attempts_have_names_of_their_own(tmp_path, numbers_of, kee
     source = numbers_of(4)
     (item,) = source.cut(source.list_inputs(), 2)
     worker = ShardWorker(str(tmp_path / "data"), str(tmp_path / "rejected"), source, keep())
-    one, other = (list(worker.shards(Remainder(item, 2))) for _ in range(2))
+    one, other = (list(worker.shards(item, 2)) for _ in range(2))
     assert {part.path for s in one for part in s.parts}.isdisjoint(part.path for s in other for part in s.parts)
     assert len(list(Path(tmp_path / "data").glob("n000-0000?-*.parquet"))) == 4

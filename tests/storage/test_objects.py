@@ -131,6 +131,39 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
         objects.list_files(str(tmp_path))
 
 
+def test_folders_below_are_listed_and_links_to_folders_are_not_followed(tmp_path):
+    for name in ("a", "b/c/d", "b/e"):
+        objects.write_bytes(objects.join(str(tmp_path), name), b"x")
+    (tmp_path / "b" / "circle").symlink_to(tmp_path)
+    (tmp_path / "empty").mkdir()
+    found = sorted(file.name for file in objects.scan_files(str(tmp_path)))
+    assert found == ["a", "b/c/d", "b/e"]
+
+
+def test_a_listing_of_many_pages(s3):
+    """Each page is asked for when the one before is done with: nobody holds a million keys."""
+    names = sorted(["a-b", "a/x", "a/y", "a", "b", "ü", "z/z/z"])
+    for name in names:
+        objects.write_bytes(objects.join(s3, name), b"x")
+    pages = []
+
+    def small(params, **_):
+        pages.append(params.get("ContinuationToken"))
+        return {**params, "MaxKeys": 2}
+
+    events = client().meta.events
+    events.register("provide-client-params.s3.ListObjectsV2", small)
+    try:
+        listing = objects.scan_files(s3)
+        found = [next(listing).name]
+        assert len(pages) == 1
+        assert sorted([*found, *(file.name for file in listing)]) == names
+    finally:
+        events.unregister("provide-client-params.s3.ListObjectsV2", small)
+    assert len(pages) >= 4
+    assert [file.name for file in objects.list_files(s3)] == names
+
+
 def test_a_relative_path_and_a_link(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     objects.write_bytes("here", b"x")

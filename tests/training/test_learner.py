@@ -1,14 +1,19 @@
 """The loop over epochs, without Ray: it learns as a bare torch loop does, stops, keeps the best and goes on exactly."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from genre_ray.errors import GenreRayError
+from genre_ray.errors import ConfigurationError, GenreRayError
+from genre_ray.models.dropout import Dropout
+from genre_ray.storage import tables
 from genre_ray.training import learner as learner_module
-from genre_ray.training.learner import Learner
+from genre_ray.training.learner import Learner, Pace
+from genre_ray.training.rows import Streamed
 
 CPU = torch.device("cpu")
 
@@ -55,14 +60,15 @@ def bare_torch(task):
     for layer in (first, last):
         nn.init.uniform_(layer.weight, -0.05, 0.05)
         nn.init.zeros_(layer.bias)
-    network = nn.Sequential(nn.Dropout(0.2), first, nn.ReLU(), nn.Dropout(0.3), last)
+    network = nn.Sequential(Dropout(0.2), first, nn.ReLU(), Dropout(0.3), last)
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
     history, states = [], []
     for epoch in range(5):
-        torch.manual_seed(int(np.random.SeedSequence([7, epoch, 0]).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence([7, epoch, 0, 0, 0]).generate_state(1)[0]))
+        order = torch.randperm(len(inputs))
+        torch.manual_seed(int(np.random.SeedSequence([7, epoch, 2, 0]).generate_state(1)[0]))
         network.train()
         total = 0.0
-        order = torch.randperm(len(inputs))
         for start in range(0, len(inputs), 8):
             rows = order[start : start + 8]
             cross_entropy = functional.binary_cross_entropy_with_logits(
@@ -121,7 +127,7 @@ def test_submissions_share_their_recordings_weight(make_task):
     assert set(counts.tolist()) == {1, 2}
     for recording in ids:
         assert examples.weights[examples.recording_ids == recording].sum() == 1
-    assert learner.training[2].tolist() == [
+    assert learner.training.rows.weights.tolist() == [
         1 / 2 if i % 5 == 0 else 1 for i in range(37) for _ in range(1 + (i % 5 == 0))
     ]
 
@@ -166,38 +172,121 @@ def test_a_finished_training_is_not_gone_on_with(make_task, tmp_path):
     assert again.progress == finished.progress
 
 
-@pytest.mark.parametrize("batch", [1, 8])
-@pytest.mark.parametrize("batch_norm", [True, False])
-def test_every_row_is_seen_once_an_epoch(make_task, batch, batch_norm):
+@pytest.mark.parametrize("train", [7, 8])
+def test_batch_normalisation_never_meets_one_row_alone(make_task, train):
     # 8 recordings of train and 2 more submissions; 10 = 8 + 2, then 9 = 8 + 1: a last batch of one row.
-    for train in (8, 7):
-        network = {"hidden": {"units": 5, "batch_norm": batch_norm}}
-        learner = Learner(make_task(train=train, batch=batch, network=network), CPU)
-        rows = len(learner.training[0])
-        batches = learner._batches(torch.randperm(rows))
-        assert sorted(torch.cat(batches).tolist()) == list(range(rows))
-        if batch_norm:
-            assert min(map(len, batches)) > 1
-        else:
-            assert [len(chosen) for chosen in batches[:-1]] == [batch] * (len(batches) - 1)
-        learner.train(nothing)
+    network = {"hidden": {"units": 5, "batch_norm": True}}
+    for batch in (1, 8):
+        trained(make_task(train=train, batch=batch, network=network, max_epochs=1))
 
 
-def test_uneven_shares_of_several_workers_cover_all_rows(make_task, monkeypatch):
-    monkeypatch.setattr(learner_module, "DistributedDataParallel", lambda network, devices: network)
-    task = make_task(train=37, validation=11)
-    alone = Learner(task, CPU)
-    workers = [Learner(task, CPU, rank, 4) for rank in range(4)]
-    # As many steps for each worker, so that none waits for another for ever.
-    assert len({len(worker.training[0]) for worker in workers}) == 1
-    for part in ("training", "validation"):
-        rows = {tuple(row) for worker in workers for row in getattr(worker, part)[0].tolist()}
-        assert rows == {tuple(row) for row in getattr(alone, part)[0].tolist()}
-    assert sum(len(worker.validation[0]) for worker in workers) == len(alone.validation[0])
-    assert {worker.mean_weight for worker in workers} == {alone.mean_weight}
+def test_batch_normalisation_needs_rows_for_every_worker(make_task, monkeypatch):
+    monkeypatch.setattr(learner_module, "DistributedDataParallel", lambda network, devices, **options: network)
+    task = make_task(train=4, network={"hidden": {"units": 5, "batch_norm": True}})
+    with pytest.raises(ConfigurationError, match=r"2 training rows a worker, found 5 for 3 workers; lower"):
+        Learner(task, CPU, 0, 3)
 
 
 def test_a_loss_that_is_no_number_is_an_error_a_user_can_act_on(make_task):
     learner = Learner(make_task(learning_rate=1e30), CPU)
     with pytest.raises(GenreRayError, match=r"found (nan|inf) in epoch \d+; lower rules.learning_rate or set clip_sd"):
         learner.train(nothing)
+
+
+STREAMED = 30 * 40
+"""Bytes: room for 30 rows of the task and so for stretches of 15."""
+
+
+def test_streaming_equals_memory_where_a_stretch_holds_all_rows(make_task, monkeypatch):
+    task = make_task(max_epochs=4, network={"hidden": {"units": 5, "batch_norm": True}})
+    held = trained(task)
+    streamed = Learner(task, CPU)
+    streamed.training = streamed_source(streamed, capacity=1000)
+    streamed.train(nothing)
+    assert streamed.progress == held.progress
+    for name, tensor in held.best.items():
+        torch.testing.assert_close(streamed.best[name], tensor, rtol=0, atol=0)
+
+
+def streamed_source(learner, capacity):
+    reader = learner._reader("train")
+    return Streamed(reader, lambda epoch: learner.share.stretches(reader.spans, epoch, capacity), capacity)
+
+
+def test_streaming_learns_as_well_as_memory(make_task):
+    # Another order of the rows is another seed's: the losses of seeds in memory say how far apart these are.
+    held = [trained(make_task(name=f"s{seed}", seed=seed, **SMALL)).progress for seed in range(5)]
+    lowest = [progress.history[progress.best_epoch]["validation_loss"] for progress in held]
+    streamed = Learner(make_task(name="streamed", **SMALL), CPU, memory_bytes=STREAMED)
+    streamed.train(nothing)
+    found = streamed.progress.history[streamed.progress.best_epoch]["validation_loss"]
+    assert abs(found - np.mean(lowest)) < 4 * np.std(lowest)
+    assert found < 0.8 * streamed.progress.history[0]["validation_loss"]
+
+
+SMALL = {"train": 120, "validation": 60, "max_epochs": 60, "learning_rate": 0.01, "network": PLAIN}
+
+
+def test_streaming_is_the_same_twice_and_goes_on_exactly(make_task, tmp_path, monkeypatch):
+    monkeypatch.setattr(learner_module, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 8)
+    task = make_task(max_epochs=5)
+    whole = Learner(task, CPU, memory_bytes=STREAMED)
+    assert isinstance(whole.training, Streamed)
+    assert isinstance(whole.validation, Streamed)
+
+    def save():
+        if len(whole.progress.history) == 2:
+            whole.write(str(tmp_path))
+
+    whole.train(save)
+    resumed = Learner(task, CPU, memory_bytes=STREAMED)
+    resumed.restore(str(tmp_path))
+    again = Learner(task, CPU, memory_bytes=STREAMED)
+    for other in (resumed, again):
+        other.train(nothing)
+        assert other.progress == whole.progress
+        for name, tensor in whole.network.state_dict().items():
+            torch.testing.assert_close(other.network.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_the_pace_says_how_much_of_the_time_was_waiting(make_task):
+    learner = Learner(make_task(), CPU, memory_bytes=STREAMED)
+    learner.train(nothing)
+    assert learner.pace.rows_s > 0
+    assert 0 < learner.pace.waiting < 1
+    assert trained(make_task(name="held")).pace.waiting == 0
+    assert str(Pace(5120.4, 0.023)) == "5,120 rows/s, 2% of the time waiting for them"
+
+
+def several(rank, world, trainings, folder):
+    """One of several workers, in a process of its own."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    for name, (task, memory_bytes) in trainings.items():
+        learner = Learner(task, CPU, rank, world, memory_bytes)
+        learner.train(nothing)
+        if rank == world - 1:
+            (Path(folder) / f"{name} checkpoint").mkdir()
+            learner.write(f"{folder}/{name} checkpoint")
+    torch.distributed.destroy_process_group()
+
+
+def test_several_workers_learn_what_one_does(make_task, tmp_path):
+    """Rows that were seen twice and batches of each worker's own rows once made the weights depend on the workers."""
+    rules = {"network": PLAIN, "max_epochs": 3, "learning_rate": 0.01}
+    # 46 rows in batches of 5 for 2 workers: parts of 3 and 2, in the end of 1 and 0. Streamed rows come in another
+    # order, which does not show in one batch of all.
+    held, streamed = make_task(batch=5, name="held", **rules), make_task(batch=46, name="streamed", **rules)
+    trainings = {"held": (held, learner_module.MEMORY_BYTES), "streamed": (streamed, STREAMED)}
+    torch.multiprocessing.spawn(several, (2, trainings, str(tmp_path)), nprocs=2)
+    for name, (task, _) in trainings.items():
+        one, other = trained(task), Learner(task, CPU)
+        other.restore(str(tmp_path / f"{name} checkpoint"))
+        np.testing.assert_allclose(
+            [list(losses.values()) for losses in other.progress.history],
+            [list(losses.values()) for losses in one.progress.history],
+            rtol=1e-5,
+        )
+        for parameter, tensor in one.best.items():
+            torch.testing.assert_close(other.best[parameter], tensor, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,89 @@
+"""Reading ahead: what comes next is read while what came before is computed.
+
+Guarantees: the same values in the same order, and an error where it came; nothing is read before the first value is
+asked for, and no more than `depth` values wait; the thread has ended when the block has.
+"""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import Generic, TypeVar
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+DEPTH = 4
+"""Values that may wait: one would do, were all of them as long to read as to compute."""
+
+
+@contextmanager
+def read_ahead(values: Iterator[T], depth: int = DEPTH) -> Iterator[Iterator[T]]:
+    """Run `values` in a thread of its own for as long as the block lasts.
+
+    It helps as far as reading leaves the interpreter to others: decompression and waiting for a store do.
+    """
+    ahead = _Ahead(values, depth)
+    try:
+        yield ahead.values()
+    finally:
+        ahead.end()
+
+
+def map_ahead(function: Callable[[S], T], values: Iterable[S], threads: int) -> Iterator[T]:
+    """The results of `function` in the order of `values`, so many calls at a time; no more than twice as many wait."""
+    held: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads, "map-ahead") as pool:
+        try:
+            for value in values:
+                held.append(pool.submit(copy_context().run, function, value))
+                if len(held) == 2 * threads:
+                    yield held.popleft().result()
+            while held:
+                yield held.popleft().result()
+        finally:
+            for future in held:
+                future.cancel()
+
+
+class _Ahead(Generic[T]):
+    def __init__(self, values: Iterator[T], depth: int) -> None:
+        self._source, self._ended = values, False
+        self._waiting: queue.SimpleQueue[tuple[list[T], BaseException | None]] = queue.SimpleQueue()
+        self._room = threading.Semaphore(depth)
+        # What is counted of streams (`genre_ray.storage.streams.metered`) goes with the context.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._read,), name="read-ahead", daemon=True)
+
+    def values(self) -> Iterator[T]:
+        self._thread.start()
+        while True:
+            values, error = self._waiting.get()
+            if error is not None:
+                raise error
+            if not values:
+                return
+            self._room.release()
+            yield from values
+
+    def end(self) -> None:
+        self._ended = True
+        self._room.release()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _read(self) -> None:
+        try:
+            for value in self._source:
+                self._room.acquire()
+                if self._ended:
+                    break
+                self._waiting.put(([value], None))
+            self._waiting.put(([], None))
+        except BaseException as error:
+            self._waiting.put(([], error))
+        finally:
+            if isinstance(self._source, Generator):
+                self._source.close()

@@ -1,0 +1,104 @@
+"""Archives to vectors: reading beside parsing on two cores, and bzip2 on several."""
+
+import bz2
+import io
+import tarfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import zstandard
+from documents import write_archive
+from harness import Result, compare, seconds
+
+from genre_ray.catalog.archives import read_archive
+from genre_ray.catalog.bzip2 import bzip2_blocks
+from genre_ray.catalog.sources import DocumentSource
+from genre_ray.features.table import FeaturesStep
+from genre_ray.runs.ahead import read_ahead
+from genre_ray.runs.allocation import keep_freed_memory
+
+DOCUMENTS, ROWS_PER_SHARD = 4_000, 5_000
+PACKED_BYTES = 150 * 2**20
+
+
+def benchmarks(scratch: Path) -> Iterator[Result]:
+    keep_freed_memory()  # as workers do
+    archive = write_archive(scratch / "documents.tar.zst", DOCUMENTS)
+    source, step = DocumentSource((str(archive),)), FeaturesStep()
+    (item,) = source.cut(source.list_inputs(), ROWS_PER_SHARD)
+    # The parser is compiled, and the archive in the system's cache, before anything is measured.
+    chunks = [rows for _, rows in source.read(item, ROWS_PER_SHARD, 0)]
+    step(chunks[0])
+
+    def read() -> None:
+        exhaust(source.read(item, ROWS_PER_SHARD, 0))
+
+    def parse() -> None:
+        exhaust(map(step, chunks))
+
+    def both() -> None:
+        with read_ahead(source.read(item, ROWS_PER_SHARD, 0)) as ahead:
+            exhaust(step(rows) for _, rows in ahead)
+
+    yield compare(
+        "tar.zst to vectors beside the slower of reading and parsing alone",
+        lambda: seconds(both),
+        lambda: max(seconds(read), seconds(parse)),
+        unit="s",
+        at_most=1.25,
+        note=f"{DOCUMENTS} documents, wall time",
+    )
+    yield compare(
+        "tar.zst to vectors beside the sum of reading and parsing alone",
+        lambda: core_seconds(both),
+        lambda: core_seconds(read) + core_seconds(parse),
+        unit="s",
+        at_most=1.15,
+        note="time of all cores",
+    )
+    packed = archive.read_bytes()
+    yield compare(
+        "tar.zst read, beside Python's tarfile over zstandard",
+        lambda: DOCUMENTS / seconds(lambda: exhaust(read_archive(io.BytesIO(packed), archive.name))),
+        lambda: DOCUMENTS / seconds(lambda: tarfile_read(packed)),
+        unit="documents/s",
+    )
+    yield from bzip2(packed)
+
+
+def bzip2(packed: bytes) -> Iterator[Result]:
+    content = zstandard.ZstdDecompressor().stream_reader(packed).read(PACKED_BYTES)
+    stored = bz2.compress(content)
+
+    def blocks(threads: int) -> float:
+        return len(content) / 2**20 / seconds(lambda: exhaust(bzip2_blocks(io.BytesIO(stored), threads)))
+
+    def standard() -> float:
+        with bz2.BZ2File(io.BytesIO(stored)) as file:
+            return len(content) / 2**20 / seconds(lambda: exhaust(iter(lambda: file.read1(2**20), b"")))
+
+    options = {"unit": "MiB/s", "repetitions": 3}
+    yield compare("bzip2 on two threads, beside one", lambda: blocks(2), lambda: blocks(1), at_least=1.7, **options)
+    yield compare("bzip2 on one thread, beside Python's bz2", lambda: blocks(1), standard, **options)
+
+
+def tarfile_read(packed: bytes) -> None:
+    reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+    with tarfile.open(fileobj=reader, mode="r|") as archive:
+        for member in archive:
+            stream = archive.extractfile(member)
+            assert stream is not None
+            stream.read()
+
+
+def core_seconds(work: Callable[[], object]) -> float:
+    """Time of all threads of this process."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def exhaust(values: Iterable[object]) -> None:
+    deque(values, maxlen=0)
