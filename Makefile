@@ -18,8 +18,9 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 TESTS ?=
 BENCH ?=
+RESULTS ?=
 
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench results lint format clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -32,6 +33,9 @@ test: $(VENV)/develop.installed ## Set up, then run the tests (TESTS="tests/metr
 
 bench: $(VENV)/develop.installed ## Set up, then measure every hot path beside its alternative (BENCH="ingest archives" for some)
 	$(BIN)/python tests/benchmarks/run.py $(BENCH)
+
+results: $(VENV)/develop.installed ## Set up, then make the table of docs/results.md (RESULTS="--emotify FOLDER" for all of Emotify)
+	$(BIN)/python tests/experiments/run.py $(RESULTS)
 
 lint: $(VENV)/develop.installed ## Style, formatting, types, and the order of the rooms
 	$(BIN)/ruff check

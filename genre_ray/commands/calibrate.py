@@ -7,6 +7,7 @@ from typing import Any, Self
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
+from genre_ray.catalog.identifiers import Identifiers, read_identifiers
 from genre_ray.catalog.run_file import format_run
 from genre_ray.commands.learning import already_done
 from genre_ray.config import JobConfiguration
@@ -39,13 +40,17 @@ class CalibrateConfiguration(JobConfiguration):
     predictions: str = Field(description="predictions table with all scores")
     target: str | None = Field(None, description="taxonomy to decide in; the bundle's own when not given")
     ground_truth: str | None = Field(None, description="TSV to fit on; the bundle's validation part when not given")
+    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
+    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     decisions: DecisionSettings = DecisionSettings()
     relabel: bool = Field(False, description="give the stored scores the bundle's labels: OUTPUT/predictions")
     run_tsv: bool = Field(False, description="with relabel: write OUTPUT/run.tsv too, in the task's format")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        fitting = [name for name in ("ground_truth", "decisions") if name in self.model_fields_set]
+        fitting = [
+            name for name in ("ground_truth", "identifiers", "redirects", "decisions") if name in self.model_fields_set
+        ]
         if self.relabel and fitting:
             raise ValueError(f"relabel decides as the bundle does, found {', '.join(fitting)} too; calibrate first")
         return self
@@ -101,11 +106,15 @@ def _fit(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) 
     return 0
 
 
+def _identifiers(configuration: CalibrateConfiguration) -> Identifiers:
+    return read_identifiers(configuration.identifiers, configuration.redirects)
+
+
 def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) -> Truth:
     """What to fit on: nothing that the model has learnt from."""
     if configuration.ground_truth is None:
         return truth_of_examples(bundle.uri, "validation", target.taxonomy).first(configuration.limit)
-    given = truth_of_file(configuration.ground_truth)
+    given = truth_of_file(configuration.ground_truth, _identifiers(configuration))
     examples = bundles.read_examples(bundle.uri)
     learnt = set(examples.filter(pc.equal(examples["part"], "train"))["recording_id"].to_pylist())
     kept = [item for item in zip(given.recording_ids, given.labels, strict=True) if item[0] not in learnt]
@@ -123,7 +132,7 @@ def _decided_anew(
     """The bundle's description with a new policy of its target, and where that comes from."""
     labels = target.labels
     known = dict(zip(truth.recording_ids, truth.labels, strict=True))
-    predictions = predictions_of_table(configuration.predictions, known)
+    predictions = predictions_of_table(configuration.predictions, known, _identifiers(configuration))
     matrix = label_matrix([known[recording] for recording in predictions.recording_ids], labels)
     labelled = matrix.sum(axis=1) > 0
     if predictions.scores is None or predictions.scores.raw is None or not labelled.any():

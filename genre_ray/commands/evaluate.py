@@ -12,8 +12,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from genre_ray import __version__
+from genre_ray.catalog.identifiers import Identifiers, read_identifiers
 from genre_ray.config import JobConfiguration, Settings
-from genre_ray.errors import OutputTakenError
 from genre_ray.reports.evaluation import evaluate
 from genre_ray.reports.groups import read_groups, roll_up
 from genre_ray.reports.html import render
@@ -24,7 +24,7 @@ from genre_ray.reports.inputs import (
     truth_of_file,
 )
 from genre_ray.reports.result import EvaluationResult
-from genre_ray.runs.identity import Identity, make_identity, refuse_other, run_id
+from genre_ray.runs.identity import documented, make_identity, run_id
 from genre_ray.storage import bundles, objects, tables
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ class EvaluateConfiguration(JobConfiguration):
     taxonomy: str | None = Field(None, description="of a single evaluation: taxonomy of the examples")
     level: Level | None = Field(None, description="of a single evaluation: recording, release_group or artist")
     groups: str | None = Field(None, description="of a single evaluation: features table that names the groups")
+    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
+    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     title: str = Field("Evaluation", description="title of the report")
     seed: int = Field(0, ge=0, description="seed of the random baseline")
 
@@ -111,12 +113,16 @@ def run(configuration: EvaluateConfiguration) -> int:
             logger.info("would evaluate %s", evaluation.model_dump(exclude_none=True))
         return 0
     sources = {evaluation.name: _contents(evaluation) for evaluation in configuration.wanted()}
-    identity = make_identity("evaluate", configuration.identity(), sources=sources)
+    named = [uri for uri in (configuration.identifiers, configuration.redirects) if uri is not None]
+    names = {"names": [_sha256(uri) for uri in named]} if named else {}
+    identity = make_identity("evaluate", configuration.identity(), sources=sources, **names)
     page = objects.join(configuration.output, "report.html")
-    if _already_done(configuration, identity):
+    document_uri = objects.join(configuration.output, "report.json")
+    if documented(document_uri, configuration.output, identity, resume=configuration.resume):
         logger.info("nothing to do, run %s is complete, report: %s", run_id(identity), page)
         return 0
-    results = [_evaluate(evaluation, configuration) for evaluation in configuration.wanted()]
+    identifiers = read_identifiers(configuration.identifiers, configuration.redirects)
+    results = [_evaluate(evaluation, configuration, identifiers) for evaluation in configuration.wanted()]
     document = {
         "genre_ray": __version__,
         "run_id": run_id(identity),
@@ -125,29 +131,10 @@ def run(configuration: EvaluateConfiguration) -> int:
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     objects.write_bytes(page, render(results, configuration.title, __version__).encode())
-    if not objects.put_if_absent(_report_uri(configuration), text.encode()):
-        _already_done(configuration.model_copy(update={"resume": True}), identity)
+    if not objects.put_if_absent(document_uri, text.encode()):
+        documented(document_uri, configuration.output, identity, resume=True)  # another run's is an error
     logger.info("report of %d evaluations: %s", len(results), page)
     return 0
-
-
-def _report_uri(configuration: EvaluateConfiguration) -> str:
-    return objects.join(configuration.output, "report.json")
-
-
-def _already_done(configuration: EvaluateConfiguration, identity: Identity) -> bool:
-    """Whether the output holds this run's report; raises OutputTakenError for another's."""
-    uri = _report_uri(configuration)
-    if not objects.exists(uri):
-        return False
-    try:
-        theirs = json.loads(objects.read_bytes(uri))["identity"]
-    except (ValueError, LookupError, TypeError):
-        raise OutputTakenError(
-            f"{uri}: expected a report of genre_ray or nothing, found another file; choose another --output"
-        ) from None
-    refuse_other(configuration.output, theirs, identity, resume=configuration.resume)
-    return True
 
 
 def _contents(evaluation: Evaluation) -> dict[str, Any]:
@@ -176,18 +163,20 @@ def _taxonomy(evaluation: Evaluation) -> str | None:
     return evaluation.taxonomy
 
 
-def _evaluate(evaluation: Evaluation, configuration: EvaluateConfiguration) -> EvaluationResult:
+def _evaluate(
+    evaluation: Evaluation, configuration: EvaluateConfiguration, identifiers: Identifiers
+) -> EvaluationResult:
     if evaluation.examples is not None:
         truth = truth_of_examples(evaluation.examples, evaluation.part, _taxonomy(evaluation))
     else:
-        truth = truth_of_file(str(evaluation.ground_truth))
+        truth = truth_of_file(str(evaluation.ground_truth), identifiers)
     truth = truth.first(configuration.limit)
     if evaluation.predictions is not None:
-        predictions = predictions_of_table(evaluation.predictions, truth.recording_ids)
+        predictions = predictions_of_table(evaluation.predictions, truth.recording_ids, identifiers)
     else:
-        predictions = predictions_of_run(str(evaluation.run), truth.recording_ids)
+        predictions = predictions_of_run(str(evaluation.run), truth.recording_ids, identifiers)
     if evaluation.level != "recording":
-        groups = read_groups(str(evaluation.groups), truth.recording_ids, evaluation.level)
+        groups = read_groups(str(evaluation.groups), truth.recording_ids, evaluation.level, identifiers)
         predictions, truth = roll_up(predictions, truth, groups, evaluation.level)
     result = evaluate(evaluation.name, predictions, truth, seed=configuration.seed)
     logger.info(

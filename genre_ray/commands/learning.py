@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from genre_ray.catalog.ground_truth import read_ground_truth
+from genre_ray.catalog.identifiers import read_identifiers
 from genre_ray.config import JobConfiguration, Settings
 from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
 from genre_ray.features.columns import schema_hash
@@ -74,6 +75,8 @@ class LearningConfiguration(JobConfiguration):
     unlabelled: Literal["negative", "masked"] = Field(
         "negative", description="what labels are to a recording that their sources did not annotate: negative or masked"
     )
+    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
+    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     split: Split = Split()
     decisions: DecisionSettings = DecisionSettings()
     rules: dict[str, Any] = Field({}, description="training rules that differ from the system's published ones")
@@ -174,10 +177,11 @@ def already_done(configuration: JobConfiguration, identity: Identity) -> bool:
 
 
 def _read_examples(configuration: LearningConfiguration, version: int) -> Examples:
-    sources = {}
+    sources, identifiers = {}, read_identifiers(configuration.identifiers, configuration.redirects)
     for taxonomy, source in configuration.truths().items():
         truths = {part: read_ground_truth(uri) for part, uri in source.uris().items()}
-        found = make_examples(configuration.features, version, truths, configuration.split, configuration.limit)
+        split, limit = configuration.split, configuration.limit
+        found = make_examples(configuration.features, version, truths, split, limit, identifiers)
         logger.info("%s: %s", taxonomy, _counted(found))
         sources[taxonomy] = found
     joined = join_taxonomies(sources, masked=configuration.unlabelled == "masked")
@@ -224,6 +228,10 @@ def _data(task: Task) -> dict[str, Any]:
     return {
         "recordings": dict(sorted(Counter(parts.values()).items())),
         "rows": len(task.examples),
+        "sources": {
+            taxonomy: {"recordings": found.coverage.stated, "unmatched_share": round(found.coverage.lost, 6)}
+            for taxonomy, found in task.examples.taxonomies.items()
+        },
         "extractors": dict(extractors.most_common()),
     }
 

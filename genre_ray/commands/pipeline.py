@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from genre_ray.commands import calibrate, evaluate, fuse, ingest, predict, train
+from genre_ray.commands import calibrate, evaluate, fuse, ingest, predict, reconcile, train
 from genre_ray.config import Execution, JobConfiguration
 from genre_ray.errors import ConfigurationError
 
@@ -16,6 +16,7 @@ JOBS: dict[str, tuple[Any, Any]] = {
     "train": (train.TrainConfiguration, train.run),
     "fuse": (fuse.FuseConfiguration, fuse.run),
     "predict": (predict.PredictConfiguration, predict.run),
+    "reconcile": (reconcile.ReconcileConfiguration, reconcile.run),
     "calibrate": (calibrate.CalibrateConfiguration, calibrate.run),
     "evaluate": (evaluate.EvaluateConfiguration, evaluate.run),
 }

@@ -5,6 +5,7 @@ import logging
 from pydantic import Field, model_validator
 
 from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
+from genre_ray.catalog.mapping_table import read_mapping
 from genre_ray.catalog.run_file import format_run
 from genre_ray.catalog.sources import DocumentSource, refuse_output_among
 from genre_ray.config import JobConfiguration
@@ -12,8 +13,9 @@ from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.table import FeatureRows, table_columns
 from genre_ray.inference.batch import PredictDocuments, PredictRows
 from genre_ray.inference.bundles import check_columns, open_bundle
+from genre_ray.inference.mapped import MappedTarget, map_target
 from genre_ray.inference.recordings import recording_labels
-from genre_ray.inference.target import find_target
+from genre_ray.inference.target import Target, find_target
 from genre_ray.runs.batch import run_batch
 from genre_ray.storage import objects
 
@@ -27,6 +29,9 @@ class PredictConfiguration(JobConfiguration):
     inputs: tuple[str, ...] = Field((), description="documents: folders, archives or files, local or s3://")
     features: str | None = Field(None, description="a features table, instead of inputs")
     target: str | None = Field(None, description="taxonomy to answer in; the bundle's own when not given")
+    mapping: str | None = Field(
+        None, description="mapping table, as of reconcile, for a target that the bundle was not trained for"
+    )
     all_scores: bool = Field(False, description="store the scores of all labels too")
     run_tsv: bool = Field(False, description="write OUTPUT/run.tsv in the task's format")
     half_precision: bool = Field(False, description="multiply in bfloat16: faster, scores differ by some thousandths")
@@ -38,13 +43,19 @@ class PredictConfiguration(JobConfiguration):
     def _one_catalog(self) -> "PredictConfiguration":
         if bool(self.inputs) == (self.features is not None):
             raise ValueError("expected either --inputs (documents) or --features (a table); give one of them")
+        if self.mapping is not None and self.target is None:
+            raise ValueError("--mapping needs --target, the taxonomy to answer in; name it")
         return self
 
 
 def run(configuration: PredictConfiguration) -> int:
     """Carry the job out; return its exit code."""
+    mapping = None if configuration.mapping is None else read_mapping(configuration.mapping)
     bundle = open_bundle(configuration.bundle)
-    target = find_target(bundle.model, bundle.uri, configuration.target)
+    if mapping is None or configuration.target is None:
+        target: Target | MappedTarget = find_target(bundle.model, bundle.uri, configuration.target)
+    else:
+        target = map_target(bundle, configuration.target, mapping)
     source: DocumentSource | FeatureRows
     step: PredictRows
     how = {"all_scores": configuration.all_scores, "half_precision": configuration.half_precision}
@@ -70,6 +81,7 @@ def run(configuration: PredictConfiguration) -> int:
         source=source,
         step=step,
         bundles=[bundle.bundle_id],
+        **({} if mapping is None else {"mapping_sha256": mapping.sha256}),
     )
     if configuration.run_tsv and not configuration.dry_run:
         uri = objects.join(configuration.output, "run.tsv")

@@ -11,6 +11,7 @@ from genre_ray.catalog.archives import RawDocument
 from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.features.table import FeaturesStep, rejections
 from genre_ray.inference.answers import answers, answers_schema
+from genre_ray.inference.mapped import MappedTarget
 from genre_ray.inference.target import Target
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_bundle
@@ -32,7 +33,9 @@ class PredictRows:
     columns = ("recording_id", "submission", "source_uri", "features")
     gains_from_gpu = True
 
-    def __init__(self, bundle_uri: str, target: Target, *, all_scores: bool, half_precision: bool = False) -> None:
+    def __init__(
+        self, bundle_uri: str, target: Target | MappedTarget, *, all_scores: bool, half_precision: bool = False
+    ) -> None:
         self.bundle_uri, self.all_scores, self.target = bundle_uri, all_scores, target
         self.half_precision = half_precision
         self.schema = answers_schema(target.policy, target.taxonomy, all_scores=all_scores)
@@ -75,7 +78,9 @@ class PredictRows:
 class PredictDocuments(PredictRows):
     """Raw documents → rows of the predictions table, in one pass."""
 
-    def __init__(self, bundle_uri: str, target: Target, *, all_scores: bool, half_precision: bool = False) -> None:
+    def __init__(
+        self, bundle_uri: str, target: Target | MappedTarget, *, all_scores: bool, half_precision: bool = False
+    ) -> None:
         super().__init__(bundle_uri, target, all_scores=all_scores, half_precision=half_precision)
         self.features = FeaturesStep()
 

@@ -100,6 +100,6 @@ def find_target(model: Mapping[str, Any], bundle_uri: str, taxonomy: str | None 
     if taxonomy not in targets:
         raise ConfigurationError(
             f"--target {taxonomy}: the bundle {bundle_uri} answers in {', '.join(map(repr, targets))}; "
-            "name one of them, leave --target out or use a bundle trained for it"
+            "name one of them, or a --mapping that leads there"
         )
     return targets[taxonomy]

@@ -198,10 +198,6 @@ class Taxonomy:
                 self._refuse("labels that stay apart", f"{both}, which both become {rename(name)!r}")
         return {label: rename(label) for label in self.labels}
 
-    def as_dict(self) -> dict[str, Any]:
-        """As plain JSON values, for a bundle or a file."""
-        return {"labels": {label: list(above) for label, above in self.above.items()}, "aliases": dict(self.aliases)}
-
     def _in_order(self, labels: Iterable[str]) -> tuple[str, ...]:
         for label in (wanted := tuple(labels)):
             self.parents(label)  # refuses what is no label

@@ -7,6 +7,7 @@ policy then decides on them as on a recording's. A group's truth is every label 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from genre_ray.catalog.identifiers import NO_IDENTIFIERS, Identifiers
 from genre_ray.errors import InputError
 from genre_ray.inference.recordings import average_submissions
 from genre_ray.labels.splits import GroupBy, group_of
@@ -16,7 +17,9 @@ from genre_ray.storage import tables
 Groups = Mapping[str, str]
 
 
-def read_groups(features_uri: str, recording_ids: Collection[str], group_by: GroupBy) -> Groups:
+def read_groups(
+    features_uri: str, recording_ids: Collection[str], group_by: GroupBy, identifiers: Identifiers = NO_IDENTIFIERS
+) -> Groups:
     """The group of each of the recordings, by what a features table says of their first submission.
 
     An artist's recordings are those that name it first. A recording that names no group stands for itself, as one that
@@ -26,12 +29,15 @@ def read_groups(features_uri: str, recording_ids: Collection[str], group_by: Gro
         features_uri: the features table.
         recording_ids: which recordings.
         group_by: `release_group` or `artist`.
+        identifiers: which recordings the table's ids stand for.
     """
     wanted = set(recording_ids)
     found: dict[str, tuple[int, str]] = {}
     columns = ["recording_id", "submission", "artist_ids", "release_group_id"]
     for batch in tables.read_batches(features_uri, columns, batch_rows=8192):
-        for recording, submission, artists, release_group in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+        recordings, *others = batch.columns
+        values = zip(*(column.to_pylist() for column in (identifiers.column(recordings), *others)), strict=True)
+        for recording, submission, artists, release_group in values:
             if recording in wanted:
                 group = group_of(recording, release_group, artists or (), group_by)
                 found[recording] = min(found.get(recording, (submission, group)), (submission, group))

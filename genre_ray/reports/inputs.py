@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genre_ray.catalog.ground_truth import read_ground_truth
+from genre_ray.catalog.identifiers import NO_IDENTIFIERS, Identifiers
 from genre_ray.catalog.run_file import read_run
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
@@ -102,9 +103,9 @@ class Truth:
         return replace(self, recording_ids=ids, labels=labels)
 
 
-def truth_of_file(uri: str) -> Truth:
-    """A whole ground truth file as the truth."""
-    found = read_ground_truth(uri)
+def truth_of_file(uri: str, identifiers: Identifiers = NO_IDENTIFIERS) -> Truth:
+    """A whole ground truth file as the truth, by the recordings that its ids stand for."""
+    found = identifiers.truth(read_ground_truth(uri))
     return Truth(uri, None, tuple(found.recording_ids), tuple(tuple(labels) for labels in found.labels))
 
 
@@ -142,16 +143,27 @@ def truth_of_examples(uri: str, part: str, taxonomy: str | None = None) -> Truth
     return Truth(uri, part, tuple(ids[row] for row in rows), chosen, training or None)
 
 
-def predictions_of_run(uri: str, recording_ids: Collection[str]) -> Predictions:
-    """A run TSV, which has labels only, restricted to `recording_ids`."""
-    run = read_run(uri)
+def predictions_of_run(
+    uri: str, recording_ids: Collection[str], identifiers: Identifiers = NO_IDENTIFIERS
+) -> Predictions:
+    """A run TSV, which has labels only, restricted to `recording_ids`.
+
+    Raises:
+        InputError: two of its ids stand for one recording.
+    """
+    stated = read_run(uri)
+    run = {identifiers.resolve(name): labels for name, labels in stated.items()}
+    if len(run) < len(stated):
+        raise InputError(f"{uri}: expected one row a recording, found more by its other names; keep one of them")
     found = sorted(set(recording_ids).intersection(run))
     labels = tuple(tuple(run[recording_id]) for recording_id in found)
     return Predictions(uri, tuple(found), labels, unknown=len(run) - len(found))
 
 
-def predictions_of_table(uri: str, recording_ids: Collection[str]) -> Predictions:
-    """A predictions table, restricted to `recording_ids`.
+def predictions_of_table(
+    uri: str, recording_ids: Collection[str], identifiers: Identifiers = NO_IDENTIFIERS
+) -> Predictions:
+    """A predictions table, restricted to `recording_ids`, which its ids stand for.
 
     A recording with one submission has the labels as stored. With several, their scores are averaged and then
     decided by the policy of the table's metadata.
@@ -162,7 +174,7 @@ def predictions_of_table(uri: str, recording_ids: Collection[str]) -> Prediction
     """
     scored = "all_scores" in tables.dataset(uri).schema.names
     metadata = tables.part_metadata(uri)
-    rows, unknown = _rows(uri, recording_ids, scored=scored)
+    rows, unknown = _rows(uri, recording_ids, identifiers, scored=scored)
     keys = np.array(rows["recording_id"].to_pylist(), dtype=str)
     ids, starts, counts = np.unique(keys, return_index=True, return_counts=True)
     several = np.flatnonzero(counts > 1)
@@ -196,15 +208,16 @@ def predictions_of_table(uri: str, recording_ids: Collection[str]) -> Prediction
     )
 
 
-def _rows(uri: str, recording_ids: Collection[str], *, scored: bool) -> tuple[pa.Table, int]:
+def _rows(uri: str, recording_ids: Collection[str], identifiers: Identifiers, *, scored: bool) -> tuple[pa.Table, int]:
     """The rows of `recording_ids`, sorted by recording and submission, and the number of other recordings."""
     columns = ["recording_id", "submission", "labels", "abstained", "model_id", *(["all_scores"] if scored else [])]
     wanted = pa.array(sorted(recording_ids), pa.string())
     kept, others = [], []
     for batch in tables.read_batches(uri, columns):
-        known = pc.is_in(batch["recording_id"], value_set=wanted)
-        kept.append(batch.filter(known))
-        others.append(batch["recording_id"].filter(pc.invert(known)))
+        recordings = identifiers.column(batch["recording_id"])
+        known = pc.is_in(recordings, value_set=wanted)
+        kept.append(batch.set_column(0, "recording_id", recordings).filter(known))
+        others.append(recordings.filter(pc.invert(known)))
     if not kept:
         raise InputError(f"{uri}: expected predictions, found an empty table; run predict to its end first")
     unknown = pc.count_distinct(pa.chunked_array(others)).as_py()

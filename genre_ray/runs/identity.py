@@ -55,6 +55,24 @@ def refuse_other(output: str, theirs: Identity, ours: Identity, *, resume: bool)
         raise OutputTakenError(f"{output} already holds run {run_id(ours)}; pass --resume to go on with it")
 
 
+def documented(uri: str, output: str, identity: Identity, *, resume: bool) -> bool:
+    """Whether a run has written the document that says it is complete, a JSON object that holds its identity.
+
+    Raises:
+        OutputTakenError: the document is another run's, or this run's without `resume`, or none of ours.
+    """
+    if not objects.exists(uri):
+        return False
+    try:
+        theirs = json.loads(objects.read_bytes(uri))["identity"]
+    except (ValueError, LookupError, TypeError):
+        raise OutputTakenError(
+            f"{uri}: expected a document of genre_ray or nothing, found another file; choose another --output"
+        ) from None
+    refuse_other(output, theirs, identity, resume=resume)
+    return True
+
+
 def claim(uri: str, output: str, identity: Identity, *, resume: bool) -> None:
     """Take `output` for a run by a record at `uri` that one run alone can put there.
 

@@ -6,7 +6,7 @@ are small and travel with the examples.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,21 @@ from genre_ray.storage import bundles, tables
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+class Coverage(NamedTuple):
+    """How much of a ground truth was found: recordings that it names, and those of them in the features table."""
+
+    stated: int
+    found: int
+
+    @property
+    def lost(self) -> float:
+        """The share that was not found."""
+        return 1 - self.found / max(self.stated, 1)
+
+
+NOT_COUNTED = Coverage(0, 0)
+
+
 @dataclass(frozen=True)
 class Annotations:
     """What one taxonomy says of the examples.
@@ -26,11 +41,13 @@ class Annotations:
         labels: (labels,) its own names, sorted.
         columns: (labels,) the column of each of them in the examples' label space.
         label_sets: (examples,) in its own names; empty for a recording that it did not annotate.
+        coverage: of its ground truth.
     """
 
     labels: tuple[str, ...]
     columns: Array
     label_sets: Array
+    coverage: Coverage = NOT_COUNTED
 
     @property
     def annotated(self) -> Array:
@@ -39,7 +56,7 @@ class Annotations:
 
     def take(self, indices: Array) -> "Annotations":
         """Of the examples at `indices`, in that order."""
-        return Annotations(self.labels, self.columns, self.label_sets[indices])
+        return replace(self, label_sets=self.label_sets[indices])
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,7 @@ class Examples:
         taxonomies: what each taxonomy says of them, by its name.
         masked: whether a label is unknown where no taxonomy that has it annotated the recording; it is negative there
             otherwise.
+        coverage: of a single ground truth's recordings.
     """
 
     labels: tuple[str, ...]
@@ -66,6 +84,7 @@ class Examples:
     weights: Array
     taxonomies: Mapping[str, Annotations] = field(default_factory=dict)
     masked: bool = False
+    coverage: Coverage = NOT_COUNTED
 
     def __len__(self) -> int:
         return len(self.rows)

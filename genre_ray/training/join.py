@@ -3,18 +3,20 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from genre_ray.catalog.ground_truth import GroundTruth
+from genre_ray.catalog.identifiers import NO_IDENTIFIERS, Identifiers
 from genre_ray.config import Settings
 from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.labels.space import LabelSpace
 from genre_ray.labels.splits import PARTS, GroupBy, group_of, labels_with_enough, part_of
 from genre_ray.storage import tables
-from genre_ray.training.examples import Annotations, Array, Examples
+from genre_ray.training.examples import Annotations, Array, Coverage, Examples
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,12 @@ class Split(Settings):
 
 
 def make_examples(
-    features_uri: str, version: int, truths: Mapping[str, GroundTruth], split: Split, limit: int | None = None
+    features_uri: str,
+    version: int,
+    truths: Mapping[str, GroundTruth],
+    split: Split,
+    limit: int | None = None,
+    identifiers: Identifiers = NO_IDENTIFIERS,
 ) -> Examples:
     """Join ground truths to the rows of a features table.
 
@@ -47,19 +54,21 @@ def make_examples(
         truths: ground truths by part, or one under the key `all`, which is then split by hash of the group.
         split: settings of the split and of the labels.
         limit: take only the first so many rows that the truths know.
+        identifiers: which recordings the names in the truths and in the table stand for.
 
     Raises:
         InputError: no recording of the truth is in the table, a recording is in two parts, or no label has enough
             recordings.
     """
-    known = _index(truths)
-    rows, groups = _join(features_uri, version, known, split.group_by, limit)
+    known = _index({part: identifiers.truth(truth) for part, truth in truths.items()})
+    rows, groups = _join(features_uri, version, known, split.group_by, limit, identifiers)
     if not rows:
         raise InputError(
             f"expected recordings of the ground truth in {features_uri}, found none of its {len(known)} recordings; "
             "check that both name recordings by the same ids"
         )
-    logger.info("%d of %d recordings of the ground truth are in the table", len(groups), len(known))
+    coverage = Coverage(len(known), len(groups))
+    logger.info("%d recordings of the ground truth, %.1f %% of them not in the table", len(known), 100 * coverage.lost)
     matched = {
         recording: _Known(known[recording].part or part_of(group, split.seed, split.fractions), *known[recording][1:])
         for recording, (_, group) in groups.items()
@@ -72,7 +81,7 @@ def make_examples(
             f"expected labels with {split.least_train} recordings in train and {split.least_other} in each other part, "
             f"found none among {len(matched)} recordings; label more or lower split.least_train and split.least_other"
         )
-    examples = _examples(rows, matched, space)
+    examples = replace(_examples(rows, matched, space), coverage=coverage)
     _refuse_empty(examples.parts, "")
     return examples
 
@@ -105,7 +114,7 @@ def join_taxonomies(sources: Mapping[str, Examples], *, masked: bool = False) ->
         label_sets = np.empty(len(rows), dtype=object)
         label_sets.fill(())
         label_sets[place] = examples.label_sets
-        taxonomies[taxonomy] = Annotations(examples.labels, space.columns[taxonomy], label_sets)
+        taxonomies[taxonomy] = Annotations(examples.labels, space.columns[taxonomy], label_sets, examples.coverage)
     if moved := int((latest > earliest).sum()):
         logger.warning("%d recordings are in different parts of the taxonomies, the last of them counts", moved)
     parts = np.array(PARTS)[latest][recording]
@@ -160,7 +169,12 @@ def _index(truths: Mapping[str, GroundTruth]) -> dict[str, _Known]:
 
 
 def _join(
-    features_uri: str, version: int, known: Mapping[str, _Known], group_by: GroupBy, limit: int | None
+    features_uri: str,
+    version: int,
+    known: Mapping[str, _Known],
+    group_by: GroupBy,
+    limit: int | None,
+    identifiers: Identifiers,
 ) -> tuple[list[tuple[int, str]], dict[str, tuple[int, str]]]:
     """(row, recording) of all known recordings, and each one's group, with the submission that names it.
 
@@ -172,7 +186,8 @@ def _join(
     groups: dict[str, tuple[int, str]] = {}
     start = 0
     for batch in tables.read_batches(features_uri, columns, version=version, batch_rows=8192):
-        values = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+        names, *others = (batch.column(name) for name in columns)
+        values = zip(*(column.to_pylist() for column in (identifiers.column(names), *others)), strict=True)
         for row, (recording, submission, artists, release_group) in enumerate(values, start):
             if recording not in known:
                 continue

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import harness
 
-NAMES = ("ingest", "archives", "listing", "inference", "training", "labels")
+NAMES = ("ingest", "archives", "listing", "inference", "training", "labels", "mapping")
 LONG = ("memory",)
 
 

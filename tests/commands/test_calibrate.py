@@ -159,6 +159,16 @@ def test_scores_of_other_labels_are_refused(stored):
         run(stored, predictions=f"{folder}/others")
 
 
+def test_truth_of_ones_own_may_have_ids_of_its_own(stored):
+    truth, own = stored["folder"] / "truth.tsv", stored["folder"] / "own.tsv"
+    lines = [f"song-{n}\tg\t{'jazz' if n % 2 else 'rock'}" for n in range(200)]
+    truth.write_text("\n".join(["recordingmbid\treleasegroupmbid\tgenre1", *lines]) + "\n")
+    own.write_text("own_id\trecording_id\n" + "".join(f"song-{n}\tr{n:03d}\n" for n in range(200)))
+    assert run(stored, ground_truth=str(truth), identifiers=str(own)) == 0
+    told = read_bundle(str(stored["folder"] / "new")).model["metrics"]["targets"]["folders"]
+    assert told["recordings"] == 133
+
+
 def test_a_truth_of_other_recordings_is_refused(stored):
     truth = stored["folder"] / "truth.tsv"
     truth.write_text("recordingmbid\treleasegroupmbid\tgenre1\nelsewhere\tg\tjazz\n")

@@ -329,3 +329,14 @@ def test_systems_are_given_only_what_they_can_take(trainings, settings, tmp_path
     with pytest.raises(error, match=message):
         run_train(settings, tmp_path / "bundle", **{"network": {}, **wrong})
     assert not trainings
+
+
+def test_a_bundle_says_what_share_of_its_ground_truth_was_lost(trainings, settings, tmp_path):
+    truth = Path(settings["ground_truth"])
+    truth.write_text(truth.read_text().replace("\nr0", "\nsong-0") + "".join(f"lost{n}\t\trock\t\n" for n in range(20)))
+    own = tmp_path / "own.csv"
+    own.write_text("own_id,recording_id\n" + "".join(f"song-0{n:02d},r0{n:02d}\n" for n in range(60)))
+    assert run_train(settings, tmp_path / "bundle", identifiers=str(own)) == 0
+    data = read_bundle(str(tmp_path / "bundle")).model["data"]
+    assert data["sources"] == {"folders": {"recordings": 80, "unmatched_share": 0.25}}
+    assert sum(data["recordings"].values()) == 60

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from genre_ray.catalog.identifiers import Identifiers
 from genre_ray.errors import InputError
 from genre_ray.reports.inputs import (
     Truth,
@@ -156,3 +157,27 @@ def test_files_of_the_task(tmp_path):
     assert truth_of_file(str(truth)) == Truth(str(truth), None, ("a", "b"), (("jazz",), ("rock", "rock---indie")))
     found = predictions_of_run(str(run), {"a", "b"})
     assert (found.recording_ids, found.labels, found.unknown) == (("b",), (("rock",),), 1)
+
+
+def test_recordings_are_found_under_all_their_names(write_predictions, tmp_path):
+    identifiers = Identifiers({"old": "new", "song": "new"})
+    uri = write_predictions(
+        [
+            ("old", 0, ["jazz"], [0.8, 0.2, 0.0]),
+            ("new", 0, ["rock"], [0.4, 0.8, 0.0]),
+            ("other", 0, [], [1, 0, 0]),
+        ]
+    )
+    found = predictions_of_table(uri, ["new"], identifiers)
+    # Both rows are submissions of one recording: their scores are averaged.
+    assert (found.recording_ids, found.labels) == (("new",), (("jazz", "rock"),))
+    assert (found.averaged, found.unknown) == (1, 1)
+    truth = tmp_path / "truth.tsv"
+    truth.write_text("recordingmbid\treleasegroupmbid\tgenre1\nsong\t\tjazz\n")
+    assert truth_of_file(str(truth), identifiers).recording_ids == ("new",)
+    run = tmp_path / "run.tsv"
+    run.write_text("old\tjazz\n")
+    assert predictions_of_run(str(run), ["new"], identifiers).recording_ids == ("new",)
+    run.write_text("old\tjazz\nnew\trock\n")
+    with pytest.raises(InputError, match="expected one row a recording"):
+        predictions_of_run(str(run), ["new"], identifiers)

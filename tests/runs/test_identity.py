@@ -1,10 +1,13 @@
 """Guards that one run never writes over another: what differs is named, key by key."""
 
+import json
+
 import pytest
 
 import genre_ray
 from genre_ray.errors import OutputTakenError
-from genre_ray.runs.identity import differences, make_identity, refuse_other, run_id
+from genre_ray.runs.identity import differences, documented, make_identity, refuse_other, run_id
+from genre_ray.storage import objects
 
 SETTINGS = {"inputs": ["a", "b"], "limit": None, "split": {"seed": 1, "group_by": "artist"}}
 
@@ -67,3 +70,18 @@ def test_the_same_run_goes_on_only_when_asked_to():
     refuse_other("out", identity, dict(identity), resume=True)
     with pytest.raises(OutputTakenError, match=r"already holds run .* pass --resume"):
         refuse_other("out", identity, identity, resume=False)
+
+
+def test_a_document_belongs_to_the_run_that_wrote_it(tmp_path):
+    uri, ours = str(tmp_path / "report.json"), make_identity("evaluate", {"seed": 1})
+    assert not documented(uri, "out", ours, resume=False)
+    objects.write_bytes(uri, json.dumps({"identity": ours}).encode())
+    assert documented(uri, "out", ours, resume=True)
+    with pytest.raises(OutputTakenError, match="pass --resume"):
+        documented(uri, "out", ours, resume=False)
+    with pytest.raises(OutputTakenError, match=r"settings\.seed: 1 there, 2 here"):
+        documented(uri, "out", make_identity("evaluate", {"seed": 2}), resume=True)
+    for other in (b"[]", b"{}", b"\xff", b"1"):
+        objects.write_bytes(uri, other)
+        with pytest.raises(OutputTakenError, match="found another file"):
+            documented(uri, "out", ours, resume=True)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genre_ray.catalog.ground_truth import GroundTruth
+from genre_ray.catalog.identifiers import Identifiers
 from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.labels.splits import PARTS, part_of
 from genre_ray.models.outputs import UNKNOWN
@@ -305,3 +306,24 @@ def test_a_taxonomy_that_loses_its_validation_recordings_is_refused(write_featur
     with pytest.raises(InputError, match="expected recordings of one in the part validation, found none"):
         join_taxonomies(sources)
     assert "1 recordings are in different parts of the taxonomies, the last of them counts" in caplog.text
+
+
+def test_own_ids_and_merged_ids_lead_to_one_recording(write_features):
+    # The table has a recording under its old and its new id, the truths name it by an own id and by the new one.
+    uri = table(write_features, ["old", "new", "b", "c"], submission=[0, 0, 0, 0])
+    identifiers = Identifiers({"song-1": "new", "old": "new", "song-2": "b"})
+    truths = {
+        "train": truth_of({"song-1": ["rock"], "new": ["jazz"], "lost": ["rock"]}),
+        "validation": truth_of({"song-2": ["rock"], "c": ["jazz"]}),
+    }
+    examples = make_examples(uri, 1, truths, FREE, identifiers=identifiers)
+    assert examples.recording_ids.tolist() == ["new", "new", "b", "c"]
+    assert examples.label_sets.tolist() == [("jazz", "rock")] * 2 + [("rock",), ("jazz",)]
+    np.testing.assert_allclose(examples.weights, [0.5, 0.5, 1, 1])
+    assert examples.coverage == (4, 3)
+    assert examples.coverage.lost == 0.25
+    assert join_taxonomies({"t": examples}).taxonomies["t"].coverage == (4, 3)
+    # What the identifiers bring into two parts is refused.
+    truths["validation"] = truth_of({"old": ["rock"]})
+    with pytest.raises(InputError, match="recording new is in another part too"):
+        make_examples(uri, 1, truths, FREE, identifiers=identifiers)

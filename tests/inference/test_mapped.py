@@ -1,0 +1,64 @@
+"""Guards answers in a taxonomy that the bundle was not trained for: its scores, by the mapping, from one half on."""
+
+import json
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from genre_ray.catalog.mapping_table import MappingTable
+from genre_ray.errors import ConfigurationError, InputError
+from genre_ray.inference.batch import PredictRows
+from genre_ray.inference.mapped import map_target
+from genre_ray.inference.predictor import Predictor
+from genre_ray.inference.target import find_target
+from genre_ray.storage.bundles import Bundle
+from genre_ray.storage.schemas import features_schema
+
+WEIGHTS = {("jazz", "Jazz"): 0.9, ("soul", "R&B"): 0.75, ("rock", "R&B"): 0.25, ("rock---indie", "Indie"): 1.0}
+TABLE = MappingTable("m.tsv", "hash", {("folders", "shop"): WEIGHTS, ("tags", "shop"): {("x", "y"): 1.0}})
+
+
+def test_rows_are_answered_in_the_other_taxonomy(make_bundle):
+    bundle, _, _ = make_bundle()
+    values = np.random.default_rng(1).normal(size=(30, 6)).astype(np.float32) * 20
+    rows = [
+        {"recording_id": f"r{n}", "submission": 0, "artist_ids": [], "source_uri": "", "extractor": "", "features": row}
+        for n, row in enumerate(values.tolist())
+    ]
+    step = PredictRows(bundle.uri, map_target(bundle, "shop", TABLE), all_scores=True)
+    predicted, rejected = pickle.loads(pickle.dumps(step))(pa.Table.from_pylist(rows, features_schema(tuple("abcdef"))))
+    assert rejected.num_rows == 0
+    metadata = {key.decode(): value.decode() for key, value in predicted.schema.metadata.items()}
+    assert json.loads(metadata["genre_ray.labels"]) == ["Indie", "Jazz", "R&B"]
+    assert json.loads(metadata["genre_ray.thresholds"]) == [0.5] * 3
+    jazz, rock, indie, soul = Predictor(bundle).scores(values).T
+    expected = np.stack(
+        [indie, jazz * np.float32(0.9), np.maximum(soul * np.float32(0.75), rock * np.float32(0.25))], 1
+    )
+    np.testing.assert_array_equal(np.float32(predicted["all_scores"].to_pylist()), expected)
+    for row, scores in zip(predicted.to_pylist(), expected, strict=True):
+        likely = [label for label, score in zip(["Indie", "Jazz", "R&B"], scores, strict=True) if score >= 0.5]
+        assert row["labels"] == (likely or [["Indie", "Jazz", "R&B"][scores.argmax()]])
+        assert row["taxonomy"] == "shop"
+
+
+def test_every_taxonomy_of_the_bundle_has_its_say(make_bundle):
+    bundle, _, _ = make_bundle()
+    own = {"labels": ["y", "x"], "columns": [0, 3], "thresholds": [0.5, 0.5], "calibration": "none"}
+    joined = Bundle(bundle.uri, "", {**bundle.model, "targets": {**bundle.model["targets"], "tags": own}}, {})
+    weights = {("folders", "shop"): {("soul", "y"): 0.5}, ("tags", "shop"): {("x", "y"): 1.0, ("gone", "y"): 1.0}}
+    target = map_target(joined, "shop", MappingTable("m.tsv", "", weights))
+    np.testing.assert_allclose(target.select(np.float32([[0.1, 0.2, 0.3, 0.4]])), [[0.4]])
+    assert target.translation.unknown == ("gone",)
+
+
+def test_a_mapping_that_leads_nowhere_is_refused(make_bundle):
+    bundle, _, _ = make_bundle()
+    with pytest.raises(ConfigurationError, match="'folders', in which it answers itself; leave --mapping out"):
+        map_target(bundle, "folders", TABLE)
+    with pytest.raises(InputError, match="labels of folders mapped to library, found folders → shop, tags → shop"):
+        map_target(bundle, "library", TABLE)
+    with pytest.raises(ConfigurationError, match="or a --mapping that leads there"):
+        find_target(bundle.model, bundle.uri, "shop")
