@@ -161,8 +161,8 @@ def edited(payload: bytes, edits) -> bytes:
     content = bytearray(payload)
     for kind, place, byte, length, number in edits:
         at = place % (len(content) + 1)
-        if kind == "put" and at < len(content):
-            content[at] = byte
+        if kind == "put":
+            content[at : at + 1] = bytes([byte])
         elif kind == "insert":
             content[at:at] = bytes([byte]) * length
         elif kind == "cut":
