@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,17 @@ class Made:
 
     def read(self, item: WorkItem, rows_per_shard: int, first_shard: int) -> Iterator[tuple[int, list[RawDocument]]]:
         """Real documents in turn: jittering them would take longer than reading them."""
-        models = [RawDocument(name, name, content) for name, content in jittered_documents(MODELS)]
+        models = _models()
         for start in range(first_shard * rows_per_shard, self.rows, rows_per_shard):
             stop = min(start + rows_per_shard, self.rows)
             for begin in range(start, stop, CHUNK):
                 rows = range(begin, min(begin + CHUNK, stop))
                 yield start // rows_per_shard, [models[row % MODELS] for row in rows]
+
+
+@cache
+def _models() -> list[RawDocument]:
+    return [RawDocument(name, name, content) for name, content in jittered_documents(MODELS)]
 
 
 @dataclass

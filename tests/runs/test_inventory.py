@@ -74,7 +74,7 @@ def peak_of_planning(count, output):
     tracemalloc.start()
     try:
         with Inventory(listed()) as inventory:
-            plans = settle_plans(str(output), inventory, source.cut, 300)
+            plans = settle_plans(str(output), inventory, source.cut, 200)
         tasks = make_tasks([left for plan in plans for left in plan.remainders(lambda item: 0)])
         return tracemalloc.get_traced_memory()[1], tasks
     finally:
@@ -85,6 +85,7 @@ def test_a_driver_holds_no_more_for_ten_times_as_many_files(tmp_path, monkeypatc
     monkeypatch.setattr("genre_ray.runs.plan.CHUNK_FILES", 1000)
     few, _ = peak_of_planning(1_200, tmp_path / "few")
     many, tasks = peak_of_planning(12_000, tmp_path / "many")
-    assert many < 1.3 * few
+    # A file that is held takes some 500 bytes; other threads of a test run take some memory as well.
+    assert (many - few) / (12_000 - 1_200) < 100
     assert len(tasks) < 100
     assert max(len(str(task)) for task in tasks) < 500
