@@ -8,7 +8,9 @@ from scoring import Scored
 from sklearn.linear_model import LogisticRegression
 
 from genre_ray.features.scaling import fit_scaling
-from genre_ray.inference.predictor import Predictor, open_bundle
+from genre_ray.inference.bundles import open_bundle
+from genre_ray.inference.predictor import Predictor
+from genre_ray.inference.target import read_targets
 from genre_ray.labels.space import label_matrix
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.storage import tables
@@ -40,14 +42,14 @@ class Truth:
     """
 
     def __init__(self, bundle_uri: str, taxonomy: str, tree: Taxonomy | None = None) -> None:
-        examples = read_examples(bundle_uri, taxonomy)
+        examples = [row for row in read_examples(bundle_uri).to_pylist() if row["taxonomy"] == taxonomy]
         self.taxonomy = taxonomy
         self.labels = tuple(open_bundle(bundle_uri).model["targets"][taxonomy]["labels"])
         self.pairs = (tree or Taxonomy.of_names(self.labels)).edges(self.labels)
         self.recordings: dict[str, list[str]] = {}
         self.matrices: dict[str, Any] = {}
         for part in ("train", "validation", "test"):
-            chosen = [row for row in examples.to_pylist() if row["part"] == part]
+            chosen = [row for row in examples if row["part"] == part]
             self.recordings[part] = [row["recording_id"] for row in chosen]
             self.matrices[part] = label_matrix([row["labels"] for row in chosen], self.labels)
 
@@ -61,8 +63,8 @@ class Truth:
 
 def of_bundle(bundle_uri: str, rows: Rows, truth: Truth) -> Scored:
     """A bundle's raw scores."""
-    predictor = Predictor(open_bundle(bundle_uri))
-    target = predictor.targets[truth.taxonomy]
+    bundle = open_bundle(bundle_uri)
+    predictor, target = Predictor(bundle), read_targets(bundle.model, bundle_uri)[truth.taxonomy]
     return truth.scored(
         {part: target.select(predictor.scores(rows.of(truth.recordings[part]))) for part in ("validation", "test")}
     )
