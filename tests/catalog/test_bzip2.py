@@ -75,7 +75,9 @@ def test_damage_is_found_where_python_finds_it(data, name):
     content, error = outcome(bzip2_blocks(io.BytesIO(payload), 1))
     reference, reference_error = expected(payload)
     whole = expected(STREAMS[name])[0]
-    assert (error is None) == (reference_error is None) or (error is OSError and len(reference) < len(whole))
+    # What is lost with an empty stream cannot be seen in the content.
+    lost = len(reference) < len(whole) or (name == "with empty ones" and reference == whole)
+    assert (error is None) == (reference_error is None) or (error is OSError and lost)
     assert reference.startswith(content) or content.startswith(reference)
     # A block at most: one of repetitions holds more than the 100 kB that it is made of.
     assert len(reference) - len(content) <= 400_000
