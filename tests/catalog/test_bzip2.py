@@ -75,8 +75,9 @@ def test_damage_is_found_where_python_finds_it(data, name):
     content, error = outcome(bzip2_blocks(io.BytesIO(payload), 1))
     reference, reference_error = expected(payload)
     whole = expected(STREAMS[name])[0]
-    # What is lost with an empty stream cannot be seen in the content.
-    lost = len(reference) < len(whole) or (name == "with empty ones" and reference == whole)
+    # What is lost with the empty stream at the end cannot be seen in the content.
+    in_last = name == "with empty ones" and place >= len(STREAMS[name]) - len(STREAMS["empty"])
+    lost = len(reference) < len(whole) or (in_last and reference == whole)
     assert (error is None) == (reference_error is None) or (error is OSError and lost)
     assert reference.startswith(content) or content.startswith(reference)
     # A block at most: one of repetitions holds more than the 100 kB that it is made of.
