@@ -9,22 +9,21 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, Transaction
 
 from genre_ray.errors import InputError, StorageError
-from genre_ray.storage import delta, objects, retries
+from genre_ray.storage import delta, objects, retries, transactions
+from genre_ray.storage.transactions import Table
 
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
@@ -33,8 +32,6 @@ ROW_GROUP_ROWS = 1024
 COMMIT_ATTEMPTS, COMMIT_PAUSE_S = 50, 2.0
 COMMIT = "genre_ray.commit"
 """The key in a commit's information by which its writer knows it again."""
-
-NOTES, NOTED_COMMITS = "genre_ray.notes", 16
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -52,7 +49,7 @@ class Part:
 class Append:
     """Parts that become visible together, once: the log keeps `version` under the name `transaction`.
 
-    `note` is kept beside the commit, for `read_notes`.
+    `note` is kept beside the commit, for `transactions.read_notes`.
     """
 
     transaction: str
@@ -67,7 +64,7 @@ def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> 
 
     def create() -> bool:
         try:
-            DeltaTable.create(
+            Table.create(
                 uri,
                 schema=schema,
                 mode="error",
@@ -92,10 +89,10 @@ def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> 
 
 def is_table(uri: str) -> bool:
     """Whether a Delta table is there."""
-    return delta.retried(uri, lambda: bool(DeltaTable.is_deltatable(uri, storage_options=delta.options(uri))))
+    return delta.retried(uri, lambda: bool(Table.is_deltatable(uri, storage_options=delta.options(uri))))
 
 
-def open_table(uri: str, version: int | None = None) -> DeltaTable:
+def open_table(uri: str, version: int | None = None) -> Table:
     """The table at its newest version, or at `version`.
 
     Raises:
@@ -103,7 +100,7 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
         StorageError: it cannot be read, or has no such version.
     """
     try:
-        return delta.retried(uri, lambda: DeltaTable(uri, version=version, storage_options=delta.options(uri)))
+        return delta.retried(uri, lambda: Table(uri, version=version, storage_options=delta.options(uri)))
     except TableNotFoundError:
         raise InputError(
             f"{uri}: expected a Delta table, found none; name the table itself, e.g. OUTPUT/features of an ingest"
@@ -188,7 +185,7 @@ def _leaf_unless_floats(field: pa.Field) -> str | None:
     return None if pa.types.is_floating(field.type.value_type) else f"{field.name}.list.element"
 
 
-def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> list[Append]:
+def append(table: Table, appends: Sequence[Append], schema: pa.Schema) -> list[Append]:
     """Commit those of `appends` whose transaction the table does not have yet, all in one version; return them.
 
     A duplicate attempt is left out, whether the log has the first one or `appends` itself: its parts stay unnamed.
@@ -225,24 +222,6 @@ def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> l
     )
 
 
-def read_notes(table: DeltaTable, transactions: Iterable[str]) -> dict[str, str]:
-    """The notes of transactions, read from the newest commit backwards until all are found.
-
-    A transaction without a note, or one whose commit the log no longer keeps, is left out.
-    """
-    wanted, depth = set(transactions), NOTED_COMMITS
-    found: dict[str, str] = {}
-    while wanted - found.keys():
-        history = delta.retried(table.table_uri, partial(table.history, depth))
-        for commit in history:
-            notes = json.loads(commit.get(NOTES, "{}"))
-            found |= {name: note for name, note in notes.items() if name in wanted}
-        if len(history) < depth:
-            break
-        depth *= 8
-    return found
-
-
 def read_batches(
     uri: str, columns: Sequence[str], *, version: int | None = None, batch_rows: int = ROW_GROUP_ROWS
 ) -> Iterator[pa.RecordBatch]:
@@ -272,7 +251,7 @@ def vectors(column: pa.Array | pa.ChunkedArray) -> Vectors:
     return values.reshape(len(column), -1)
 
 
-def _commit(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema, commit: str) -> None:
+def _commit(table: Table, appends: Sequence[Append], schema: pa.Schema, commit: str) -> None:
     table.create_write_transaction(
         [_add_action(part) for item in appends for part in item.parts],
         mode="append",
@@ -285,14 +264,14 @@ def _commit(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema, com
     )
 
 
-def _commits(table: DeltaTable) -> set[str]:
+def _commits(table: Table) -> set[str]:
     """The marks of the latest commits."""
     return {str(commit.get(COMMIT)) for commit in table.history(2 * COMMIT_ATTEMPTS)}
 
 
 def _notes(appends: Sequence[Append]) -> dict[str, str]:
     notes = {item.transaction: item.note for item in appends if item.note}
-    return {NOTES: json.dumps(notes)} if notes else {}
+    return {transactions.NOTES: json.dumps(notes)} if notes else {}
 
 
 def _add_action(part: Part) -> AddAction:
