@@ -17,6 +17,7 @@ from genre_ray.config import JobConfiguration
 from genre_ray.errors import InputError
 from genre_ray.runs.verify import roots
 from genre_ray.storage import bundles, history, objects, tables
+from genre_ray.storage.transactions import LOG
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def run(configuration: EraseConfiguration) -> int:
     learnt = list(configuration.bundles)
     for uri in configuration.inputs:
         files = objects.list_files(uri)
-        found = [objects.join(uri, name) if name else uri for name in roots(files, f"{history.LOG}/")]
+        found = [objects.join(uri, name) if name else uri for name in roots(files, f"{LOG}/")]
         if not found:
             raise InputError(f"{uri}: expected a table or an output with tables, found none; correct the address")
         learnt += [objects.join(uri, name) if name else uri for name in roots(files, bundles.MODEL)]

@@ -20,6 +20,7 @@ from genre_ray.storage import objects, tables
 from genre_ray.storage.history import erased_mark
 from genre_ray.storage.schemas import REJECTED
 from genre_ray.storage.tables import Append, Part
+from genre_ray.storage.transactions import read_notes
 
 MIDDLE, LAST = 1, 2
 """What a shard's transaction says: that more of its item may follow, or that the item ends with it."""
@@ -141,7 +142,7 @@ class Ledger:
     def _decided(self, transactions: Iterable[str]) -> dict[str, Append]:
         """What the rejected table's log notes of the shards' data, where all parts are still there."""
         decided: dict[str, Append] = {}
-        for name, note in tables.read_notes(self._rejected, transactions).items():
+        for name, note in read_notes(self._rejected, transactions).items():
             parts = tuple(Part(**part) for part in json.loads(note))
             if all(map(self._is_there, parts)):
                 decided[name] = Append(name, parts, self._rejected.transaction_version(name) or MIDDLE)

@@ -20,9 +20,10 @@ from genre_ray.errors import GenreRayError, NotFoundError, StorageError
 from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.plan import WorkItem, read_plans
 from genre_ray.storage import bundles, history, objects, tables
-from genre_ray.storage.history import LOG, shard_of
+from genre_ray.storage.history import shard_of
 from genre_ray.storage.objects import StoredFile
 from genre_ray.storage.tables import Part
+from genre_ray.storage.transactions import LOG
 
 THREADS = 4
 _CHECKSUM = re.compile(r"-[0-9a-f]{12}-([0-9a-f]{32})\.parquet$")

@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 
 from genre_ray.errors import InputError, StorageError
 from genre_ray.storage import objects, retries, tables
 from genre_ray.storage.tables import Part
-
-LOG = "_delta_log"
+from genre_ray.storage.transactions import LOG, NOTES, Table, read_actions
 
 
 def named_parts(uri: str) -> set[str]:
@@ -20,8 +18,7 @@ def named_parts(uri: str) -> set[str]:
     named: set[str] = set()
     for file in objects.list_files(objects.join(uri, LOG)):
         if file.name.endswith(".json"):
-            for line in objects.read_bytes(file.uri).decode().splitlines():
-                action = json.loads(line)
+            for action in read_actions(file.uri):
                 named |= {action[kind]["path"] for kind in ("add", "remove") if action.get(kind)}
         elif file.name.endswith(".parquet"):
             table = pq.read_table(pa.BufferReader(objects.read_bytes(file.uri)))
@@ -35,8 +32,8 @@ def noted_parts(uri: str) -> set[str]:
     noted: set[str] = set()
     for file in objects.list_files(objects.join(uri, LOG)):
         if file.name.endswith(".json"):
-            for line in objects.read_bytes(file.uri).decode().splitlines():
-                notes = json.loads((json.loads(line).get("commitInfo") or {}).get(tables.NOTES, "{}"))
+            for action in read_actions(file.uri):
+                notes = json.loads((action.get("commitInfo") or {}).get(NOTES, "{}"))
                 noted |= {part["path"] for note in notes.values() for part in json.loads(note)}
     return noted
 
@@ -105,7 +102,7 @@ def _without(uri: str, part: Part, wanted: Callable[[pa.Table], pa.ChunkedArray]
     return count, tables.write_part(uri, shard_of(part.path), kept) if kept.num_rows else None
 
 
-def _actions(changed: Sequence[tuple[Part, int, Part | None]], table: DeltaTable) -> list[dict[str, object]]:
+def _actions(changed: Sequence[tuple[Part, int, Part | None]], table: Table) -> list[dict[str, object]]:
     now = int(time.time() * 1000)
     info = {"timestamp": now, "operation": "DELETE", "operationParameters": {}, "engineInfo": "genre_ray"}
     actions: list[dict[str, object]] = [{"commitInfo": info}]

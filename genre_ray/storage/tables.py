@@ -7,41 +7,31 @@ is looked up in the log before it is tried again.
 
 import hashlib
 import json
-import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, Transaction
 
-from genre_ray.credentials import redacted
 from genre_ray.errors import InputError, StorageError
-from genre_ray.storage import objects, retries, s3
+from genre_ray.storage import delta, objects, retries, transactions
+from genre_ray.storage.transactions import Table
 
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
-
-T = TypeVar("T")
 
 ROW_GROUP_ROWS = 1024
 COMMIT_ATTEMPTS, COMMIT_PAUSE_S = 50, 2.0
 COMMIT = "genre_ray.commit"
 """The key in a commit's information by which its writer knows it again."""
-
-_PERMANENT = re.compile(
-    r"\b40[0-57]\b|Forbidden|AccessDenied|Permission|SignatureDoesNotMatch|InvalidAccessKeyId", re.I
-)
-NOTES, NOTED_COMMITS = "genre_ray.notes", 16
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -59,7 +49,7 @@ class Part:
 class Append:
     """Parts that become visible together, once: the log keeps `version` under the name `transaction`.
 
-    `note` is kept beside the commit, for `read_notes`.
+    `note` is kept beside the commit, for `transactions.read_notes`.
     """
 
     transaction: str
@@ -74,7 +64,7 @@ def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> 
 
     def create() -> bool:
         try:
-            DeltaTable.create(
+            Table.create(
                 uri,
                 schema=schema,
                 mode="error",
@@ -82,7 +72,7 @@ def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> 
                 raise_if_key_not_exists=False,
                 # With retries the second of two creators at once commits its own metadata over the first one's.
                 commit_properties=CommitProperties(custom_metadata={COMMIT: commit}, max_commit_retries=0),
-                storage_options=_options(uri),
+                storage_options=delta.options(uri),
             )
         except (DeltaError, OSError):
             if not is_table(uri):
@@ -92,17 +82,17 @@ def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> 
         return True
 
     try:
-        return _retried(uri, create)
+        return delta.retried(uri, create)
     except TableNotFoundError as error:  # delta-rs says so where no folder can be made
-        raise _storage_error(uri, error) from None
+        raise delta.storage_error(uri, error) from None
 
 
 def is_table(uri: str) -> bool:
     """Whether a Delta table is there."""
-    return _retried(uri, lambda: bool(DeltaTable.is_deltatable(uri, storage_options=_options(uri))))
+    return delta.retried(uri, lambda: bool(Table.is_deltatable(uri, storage_options=delta.options(uri))))
 
 
-def open_table(uri: str, version: int | None = None) -> DeltaTable:
+def open_table(uri: str, version: int | None = None) -> Table:
     """The table at its newest version, or at `version`.
 
     Raises:
@@ -110,7 +100,7 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
         StorageError: it cannot be read, or has no such version.
     """
     try:
-        return _retried(uri, lambda: DeltaTable(uri, version=version, storage_options=_options(uri)))
+        return delta.retried(uri, lambda: Table(uri, version=version, storage_options=delta.options(uri)))
     except TableNotFoundError:
         raise InputError(
             f"{uri}: expected a Delta table, found none; name the table itself, e.g. OUTPUT/features of an ingest"
@@ -147,7 +137,7 @@ def open_part(uri: str) -> Iterator[pq.ParquetFile]:
         with objects.open_seekable(uri) as file:
             yield pq.ParquetFile(file)
     except (pa.ArrowInvalid, OSError) as error:
-        raise _storage_error(uri, error) from None
+        raise delta.storage_error(uri, error) from None
 
 
 def list_parts(uri: str, version: int | None = None) -> list[Part]:
@@ -195,7 +185,7 @@ def _leaf_unless_floats(field: pa.Field) -> str | None:
     return None if pa.types.is_floating(field.type.value_type) else f"{field.name}.list.element"
 
 
-def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> list[Append]:
+def append(table: Table, appends: Sequence[Append], schema: pa.Schema) -> list[Append]:
     """Commit those of `appends` whose transaction the table does not have yet, all in one version; return them.
 
     A duplicate attempt is left out, whether the log has the first one or `appends` itself: its parts stay unnamed.
@@ -225,29 +215,11 @@ def append(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema) -> l
             continue
         except (DeltaError, OSError) as error:
             faults += 1
-            if faults == retries.OPERATION_ATTEMPTS or not _is_transient(table.table_uri, error):
-                raise _storage_error(table.table_uri, error) from None
+            if faults == retries.OPERATION_ATTEMPTS or not delta.is_transient(table.table_uri, error):
+                raise delta.storage_error(table.table_uri, error) from None
     raise StorageError(
         f"{table.table_uri}: {COMMIT_ATTEMPTS} commits were refused because others wrote; --resume when fewer do"
     )
-
-
-def read_notes(table: DeltaTable, transactions: Iterable[str]) -> dict[str, str]:
-    """The notes of transactions, read from the newest commit backwards until all are found.
-
-    A transaction without a note, or one whose commit the log no longer keeps, is left out.
-    """
-    wanted, depth = set(transactions), NOTED_COMMITS
-    found: dict[str, str] = {}
-    while wanted - found.keys():
-        history = _retried(table.table_uri, partial(table.history, depth))
-        for commit in history:
-            notes = json.loads(commit.get(NOTES, "{}"))
-            found |= {name: note for name, note in notes.items() if name in wanted}
-        if len(history) < depth:
-            break
-        depth *= 8
-    return found
 
 
 def read_batches(
@@ -279,11 +251,7 @@ def vectors(column: pa.Array | pa.ChunkedArray) -> Vectors:
     return values.reshape(len(column), -1)
 
 
-def _options(uri: str) -> dict[str, str] | None:
-    return s3.delta_options() if objects.is_remote(uri) else None
-
-
-def _commit(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema, commit: str) -> None:
+def _commit(table: Table, appends: Sequence[Append], schema: pa.Schema, commit: str) -> None:
     table.create_write_transaction(
         [_add_action(part) for item in appends for part in item.parts],
         mode="append",
@@ -296,14 +264,14 @@ def _commit(table: DeltaTable, appends: Sequence[Append], schema: pa.Schema, com
     )
 
 
-def _commits(table: DeltaTable) -> set[str]:
+def _commits(table: Table) -> set[str]:
     """The marks of the latest commits."""
     return {str(commit.get(COMMIT)) for commit in table.history(2 * COMMIT_ATTEMPTS)}
 
 
 def _notes(appends: Sequence[Append]) -> dict[str, str]:
     notes = {item.transaction: item.note for item in appends if item.note}
-    return {NOTES: json.dumps(notes)} if notes else {}
+    return {transactions.NOTES: json.dumps(notes)} if notes else {}
 
 
 def _add_action(part: Part) -> AddAction:
@@ -315,26 +283,3 @@ def _add_action(part: Part) -> AddAction:
         data_change=True,
         stats=json.dumps({"numRecords": part.rows}),
     )
-
-
-def _retried(uri: str, operation: Callable[[], T]) -> T:
-    """The result of an operation of delta-rs that may be repeated."""
-    try:
-        return retries.retried(operation, lambda error: _is_transient(uri, error))
-    except TableNotFoundError:
-        raise
-    except (DeltaError, OSError) as error:
-        raise _storage_error(uri, error) from None
-
-
-def _is_transient(uri: str, error: Exception) -> bool:
-    if not objects.is_remote(uri) or not isinstance(error, DeltaError | OSError):
-        return False
-    lasting = isinstance(error, TableNotFoundError | DeltaProtocolError | FileNotFoundError)
-    return not lasting and not _PERMANENT.search(str(error))
-
-
-def _storage_error(uri: str, error: Exception) -> StorageError:
-    # delta-rs draws its chain of causes as a coloured tree over many lines.
-    found = " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", "", redacted(str(error))).split())
-    return StorageError(f"{uri}: {found[:500]}; check that it exists and that this process may use it")

@@ -26,7 +26,7 @@ from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.plan import WorkItem, settle_plans
-from genre_ray.storage import objects, tables
+from genre_ray.storage import objects, tables, transactions
 from genre_ray.storage.objects import StoredFile
 
 ROWS_PER_SHARD, COMMIT_SHARDS, DELAYED = 3, 3, 2
@@ -262,7 +262,7 @@ def stage_of(tmp_path, monkeypatch):
     stages: list[Stage] = []
     numbers = count()
 
-    class Table(DeltaTable):
+    class Table(transactions.Table):
         def __init__(self, *args, **settings):
             stages[-1].operate("open table", lambda: super(Table, self).__init__(*args, **settings), _reset)
 
@@ -286,7 +286,7 @@ def stage_of(tmp_path, monkeypatch):
     def wrapped(name, operation):
         return lambda *args: stages[-1].operate(name, lambda: operation(*args), lambda: StorageError(f"{name}: reset"))
 
-    monkeypatch.setattr(tables, "DeltaTable", Table)
+    monkeypatch.setattr(tables, "Table", Table)
     for name in OBJECT_OPERATIONS:
         monkeypatch.setattr(objects, name, wrapped(name, getattr(objects, name)))
     monkeypatch.setattr(execute, "COMMIT_SHARDS", COMMIT_SHARDS)

@@ -7,6 +7,7 @@ import threading
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from genre_ray.errors import OutputTakenError
 from genre_ray.runs.identity import make_identity, run_id
@@ -125,6 +126,23 @@ def test_an_attempt_that_comes_second_changes_nothing(tmp_path):
     assert claim(tmp_path, resume=True).commit([write(ledger, 1), write(ledger, 2)]) == 1
     assert ledger.commit([write(ledger, 2)]) == 0
     assert str(ledger.totals()) == "6 rows, 3 rejected (worse 3)"
+
+
+def test_no_shard_costs_a_replay_of_the_log(tmp_path, monkeypatch):
+    """delta-rs replays it for each transaction that it is asked for: minutes in a run of 10,000 shards."""
+
+    def replay(table, transaction):
+        raise AssertionError(transaction)
+
+    monkeypatch.setattr(DeltaTable, "transaction_version", replay)
+    ledger = claim(tmp_path)
+    assert ledger.commit([write(ledger, index) for index in range(3)]) == 3
+    resumed = claim(tmp_path, resume=True)
+    assert resumed.shards_done(ITEM.name) == 3
+    assert resumed.commit([write(resumed, 2), write(resumed, 3, last=True)]) == 1
+    assert ledger.commit([write(ledger, 3, last=True)]) == 0
+    assert ledger.shards_done(ITEM.name) is resumed.shards_done(ITEM.name) is None
+    assert ledger.erased(f"{ITEM.name}-00000") == 0
 
 
 def test_a_driver_that_died_between_the_two_commits_is_made_good(tmp_path):
