@@ -173,8 +173,8 @@ def _ids(tags: dict[str, Any], tag: str) -> tuple[str, ...]:
     """The ids under `tag`, which is a list of them or a single one; anything else in there is passed over."""
     found = tags.get(tag)
     texts = found if isinstance(found, list) else [found]
-    ids = (identifier(text) for text in texts if isinstance(text, str))
-    return tuple(dict.fromkeys(id_ for id_ in ids if id_))
+    ids = [identifier(text) for text in texts if isinstance(text, str)]
+    return tuple(dict.fromkeys(filter(None, ids)))
 
 
 def _object(parent: dict[str, Any], key: str) -> dict[str, Any]:

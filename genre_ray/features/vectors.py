@@ -28,6 +28,9 @@ from genre_ray.features.scan_fields import (
     first_guess,
 )
 
+AT_ONCE = 8
+"""Documents of one call: few, because a thread that reads meanwhile waits for the interpreter after each call."""
+
 Vectors = npt.NDArray[np.float32]
 
 _guess = first_guess()
@@ -51,24 +54,31 @@ def read_vectors(documents: Sequence[tuple[str, bytes]], vectors: Vectors) -> li
 
 def scan_vectors(documents: Sequence[tuple[str, bytes]], vectors: Vectors) -> list[Provenance | None]:
     """As `read_vectors`, where the compiled scanner is sure of a document; None where it is not."""
-    if not documents:
-        return []
-    payloads = [payload for _, payload in documents]
-    texts = np.frombuffer(memoryview((ctypes.c_char_p * len(payloads))(*payloads)).cast("B"), np.int64)
-    lengths = np.fromiter(map(len, payloads), np.int64)
-    copied = np.zeros(lengths.max() + 2 * MARGIN, np.uint8)
-    values = np.empty(SLOTS, np.float32)
-    values[ZERO], values[ABSENT] = 0.0, np.nan
-    found = scan(texts, lengths, copied, FIELDS, LAYOUTS, LEAVES_OF_GROUP, _guess, values, vectors).tolist()
-    return [
-        _provenance(name, payload[start:end], layout) if layout >= 0 else None
-        for (name, payload), (layout, start, end) in zip(documents, found, strict=True)
-    ]
+    found: list[Provenance | None] = []
+    for start in range(0, len(documents), AT_ONCE):
+        some = documents[start : start + AT_ONCE]
+        places = _scan([payload for _, payload in some], vectors[start : start + AT_ONCE])
+        for (name, payload), (layout, first, after) in zip(some, places, strict=True):
+            found.append(_provenance(name, payload[first:after], layout) if layout >= 0 else None)
+    return found
 
 
 def warm_up() -> None:
     """Load the compiled scanner, or compile it: seconds, once for a machine and a release."""
     scan_vectors([("", b"{}")], np.empty((1, len(FEATURE_COLUMNS)), np.float32))
+
+
+def _scan(payloads: Sequence[bytes], vectors: Vectors) -> list[list[int]]:
+    """The layout of each document, and where its metadata are; see `genre_ray.features.scan.scan`."""
+    texts = np.frombuffer(memoryview((ctypes.c_char_p * len(payloads))(*payloads)).cast("B"), np.int64)
+    lengths = np.fromiter(map(len, payloads), np.int64)
+    copied = np.zeros(lengths.max() + 2 * MARGIN, np.uint8)
+    values = np.empty(SLOTS, np.float32)
+    values[ZERO], values[ABSENT] = 0.0, np.nan
+    found: list[list[int]] = scan(
+        texts, lengths, copied, FIELDS, LAYOUTS, LEAVES_OF_GROUP, _guess, values, vectors
+    ).tolist()
+    return found
 
 
 def _provenance(name: str, stored: bytes, layout: int) -> Provenance | None:
