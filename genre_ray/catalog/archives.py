@@ -10,11 +10,12 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from genre_ray.catalog.compression import DAMAGE, decompressed
 from genre_ray.catalog.names import identify, printable
 from genre_ray.catalog.rejection import Reason, Rejection
+from genre_ray.catalog.tar_headers import members
 from genre_ray.errors import NotFoundError, StorageError
 from genre_ray.storage.objects import is_remote, open_stream
 
@@ -116,7 +117,7 @@ def read_archive(
     source = _Forward(stream, uri, max(max_document_bytes, _SMALLEST_READ_LIMIT), max_expansion)
     position = 0
     try:
-        for member in _members(source):
+        for member in members(source):
             if position == max_members:
                 raise _Exceeded(Reason.TOO_MANY_MEMBERS, f"expected at most {max_members} members, found more")
             item = None
@@ -138,33 +139,6 @@ def about_archive(uri: str, why: Rejection) -> RawDocument:
     return RawDocument(printable(uri.rpartition("/")[2]), printable(uri), why)
 
 
-def _members(source: "_Forward") -> Iterator[tarfile.TarInfo]:
-    """The members of a tar that are not directories; raises for a missing end mark, as tarfile does not."""
-    ends: list[tarfile.HeaderError] = []
-
-    class Header(tarfile.TarInfo):
-        """A header that remembers why there was none."""
-
-        @classmethod
-        def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
-            try:
-                return super().fromtarfile(archive)
-            except tarfile.HeaderError as error:
-                ends.append(error)
-                raise
-
-    archive = tarfile.TarFile(fileobj=source, tarinfo=Header, errors="surrogateescape")  # type: ignore[arg-type]
-    while member := archive.next():
-        # It would keep every header of a million, only for looking members up by name.
-        archive.members.clear()  # type: ignore[attr-defined]
-        if member.size < 0:
-            raise tarfile.ReadError(f"a header states a size of {member.size}")
-        if not member.isdir():
-            yield member
-    if not isinstance(ends[0], tarfile.EOFHeaderError):  # type: ignore[attr-defined]
-        raise ends[0]
-
-
 def _has_content(member: tarfile.TarInfo) -> bool:
     """Whether `size` bytes of content follow the header; a link has none and a sparse file fewer."""
     return member.isreg() and not member.issparse()
@@ -173,13 +147,13 @@ def _has_content(member: tarfile.TarInfo) -> bool:
 def _refusal(member: tarfile.TarInfo, max_document_bytes: int) -> Rejection | None:
     name = member.name
     path = name.replace("\\", "/")
-    recording_id = identify(name)[0] if is_document(name) else None
+    detail = None
     if not _has_content(member):
         detail = f"expected a regular file, found tar member type {member.type!r}: {name}"
-        return Rejection(Reason.UNSAFE_MEMBER, detail, recording_id)
-    if path.startswith("/") or ".." in path.split("/"):
+    elif path.startswith("/") or ".." in path.split("/"):
         detail = f"expected a name inside the archive, found {name}"
-        return Rejection(Reason.UNSAFE_MEMBER, detail, recording_id)
+    if detail is not None:
+        return Rejection(Reason.UNSAFE_MEMBER, detail, identify(name)[0] if is_document(name) else None)
     if not is_document(name):
         return Rejection(Reason.NOT_A_DOCUMENT, f"expected a {DOCUMENT_SUFFIX} file, found {name}")
     if member.size > max_document_bytes:
@@ -234,7 +208,7 @@ class _Forward:
         self.max_expansion = max_expansion
         self.position = 0
         self.at_end = False
-        self._pending = memoryview(b"")
+        self._chunk, self._taken = b"", 0
 
     def tell(self) -> int:
         """Bytes passed so far."""
@@ -244,12 +218,11 @@ class _Forward:
         """`size` bytes, or fewer at the end of the content."""
         if size > self.read_limit:
             raise tarfile.ReadError(f"a header asks for {size} bytes at once")
-        if size <= len(self._pending):
-            return bytes(self._take(size)) if size else b""
-        parts = []
-        while size > 0 and (part := self._take(size)):
+        parts = [self._take(size)]
+        missing = size - len(parts[0])
+        while missing > 0 and (part := self._take(missing)):
             parts.append(part)
-            size -= len(part)
+            missing -= len(part)
         return b"".join(parts)
 
     def seek(self, position: int) -> None:
@@ -257,8 +230,9 @@ class _Forward:
         if position < self.position:
             raise tarfile.ReadError("a header points backwards")
         while self.position < position:
-            if not self._take(position - self.position):
+            if not self._fill():
                 raise EOFError(f"expected {position} bytes, found {self.position}")
+            self._pass(min(position - self.position, len(self._chunk) - self._taken))
 
     def content(self, member: tarfile.TarInfo) -> bytes:
         """The bytes of a regular member."""
@@ -271,7 +245,7 @@ class _Forward:
     def expect_zeros(self) -> None:
         """Read to the end, which verifies the checksums; only padding may follow the end mark."""
         while part := self._take(sys.maxsize):
-            if bytes(part).strip(b"\0"):
+            if part.strip(b"\0"):
                 raise tarfile.ReadError("there is more after the archive's end mark")
 
     def verdict(self, error: Exception) -> Rejection:
@@ -286,18 +260,28 @@ class _Forward:
         found = "an empty file" if self.stored.is_empty else f"{type(error).__name__}: {error}"
         return Rejection(Reason.ARCHIVE_UNREADABLE, f"expected a tar archive, found {at}: {found}")
 
-    def _take(self, size: int) -> memoryview:
-        """At least one and at most `size` bytes; none at the end."""
-        if not self._pending:
-            self._pending = memoryview(next(self.chunks, b""))
-            self.at_end = not self._pending
-            self._check_expansion()
-        part, self._pending = self._pending[:size], self._pending[size:]
-        self.position += len(part)
+    def _take(self, size: int) -> bytes:
+        """At most `size` bytes, at least one of them but at the end."""
+        if size <= 0 or not self._fill():
+            return b""
+        part = self._chunk[self._taken : self._taken + size]
+        self._pass(len(part))
         return part
 
+    def _pass(self, size: int) -> None:
+        self._taken += size
+        self.position += size
+
+    def _fill(self) -> bool:
+        """Have some content at hand; False at the end."""
+        if self._taken == len(self._chunk):
+            self._chunk, self._taken = next(self.chunks, b""), 0
+            self.at_end = not self._chunk
+            self._check_expansion()
+        return not self.at_end
+
     def _check_expansion(self) -> None:
-        content = self.position + len(self._pending)
+        content = self.position + len(self._chunk)
         if content > _EXPANSION_FLOOR_BYTES and content > self.max_expansion * self.stored.size:
             raise _Exceeded(
                 Reason.EXPANDS_TOO_FAR,

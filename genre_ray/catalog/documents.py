@@ -7,6 +7,7 @@ not looked at here: `genre_ray.features.flatten` does that.
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -156,10 +157,13 @@ def _evident_version(rhythm: dict[str, Any], tonal: dict[str, Any]) -> DocumentV
 
 
 def _extractor(stated: dict[str, Any]) -> str:
-    extractor, release, sha = (
-        identifier(text) if isinstance(text := stated.get(key), str) and text.strip() else "unknown"
-        for key in ("extractor", "essentia", "essentia_git_sha")
-    )
+    stated_texts = (stated.get(key) for key in ("extractor", "essentia", "essentia_git_sha"))
+    return _described(*(text if isinstance(text, str) else "" for text in stated_texts))
+
+
+@lru_cache(maxsize=8)  # a catalog's documents are of a few extractors, and a text may be megabytes long
+def _described(*texts: str) -> str:
+    extractor, release, sha = (identifier(text) if text.strip() else "unknown" for text in texts)
     if extractor == release == sha == "unknown":
         return "unknown"
     return f"{extractor} / essentia {release} / {sha}"
@@ -169,8 +173,8 @@ def _ids(tags: dict[str, Any], tag: str) -> tuple[str, ...]:
     """The ids under `tag`, which is a list of them or a single one; anything else in there is passed over."""
     found = tags.get(tag)
     texts = found if isinstance(found, list) else [found]
-    ids = (identifier(text) for text in texts if isinstance(text, str))
-    return tuple(dict.fromkeys(id_ for id_ in ids if id_))
+    ids = [identifier(text) for text in texts if isinstance(text, str)]
+    return tuple(dict.fromkeys(filter(None, ids)))
 
 
 def _object(parent: dict[str, Any], key: str) -> dict[str, Any]:

@@ -5,8 +5,9 @@ formed, and that each number is the float32 that `genre_ray.features.flatten` wo
 meets, be it damage or only unusual (an escape in a key, a number of forty digits), makes it unsure, and the plain way
 decides.
 
-Places in the text are addresses, for which the compiler counts no references. Reading never leaves the text: the zeros
-of its margins end every search, and no step reads further than a margin from a byte that was looked at.
+Places in the text are addresses, for which the compiler counts no references. Reading never leaves the text: it is a
+copy between zeros, which end every search, and no step reads further than a margin from a byte that was looked at.
+The interpreter is left to other threads for all documents of a call.
 """
 
 from collections.abc import Callable
@@ -17,21 +18,23 @@ import numpy.typing as npt
 from numba import njit
 
 from genre_ray.features.scan_lanes import (
-    BACKSLASH,
+    BEGIN_LIST,
+    BEGIN_OBJECT,
     COLON,
     COMMA,
-    LANES,
+    END_LIST,
+    END_OBJECT,
     QUOTE,
     after_space,
     byte_at,
     compiled,
+    copy,
     inlined,
-    plain_at,
     put,
-    run,
     word_at,
 )
-from genre_ray.features.scan_numbers import UNSURE, after_number, read_numbers
+from genre_ray.features.scan_numbers import UNSURE, read_numbers
+from genre_ray.features.scan_unread import after_key, after_value
 
 MARGIN = 64
 
@@ -41,17 +44,6 @@ ROOT = 0
 UNKNOWN = -1
 KEY_WORDS = 5
 
-# Objects and lists within each other in a part that is passed over; with those around it below the limit of
-# genre_ray.catalog.documents.
-_MAX_OPEN = 60
-
-_OBJECT, _OBJECT_END, _LIST, _LIST_END = (ord(char) for char in "{}[]")
-_NINE, _ASCII = ord("9"), 0x80
-_WORDS = tuple(
-    (np.uint64(int.from_bytes(word, "little")), np.uint64((1 << 8 * len(word)) - 1), len(word))
-    for word in (b"true", b"false", b"null")
-)
-
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]
@@ -59,108 +51,21 @@ Fields = Any  # records, whose fields the compiler reads as attributes
 
 
 @compiled
-def _after_string(at: int, checked_later: bool) -> int:
-    """The place after the string that goes on at `at`.
-
-    Only where it is checked later, by a whole parser, may it hold escapes and other characters than ASCII.
-    """
-    while True:
-        count = run(plain_at(at))
-        at += count
-        if count == LANES:
-            continue
-        if byte_at(at) == QUOTE:
-            return at + 1
-        if not checked_later:
-            return UNSURE
-        if byte_at(at) == BACKSLASH:
-            at += 2
-        elif byte_at(at) >= _ASCII:
-            at += 1
-        else:
-            return UNSURE
-
-
-@inlined
-def _after_key(at: int, checked_later: bool) -> int:
-    """The place of the value whose key's opening quote is at `at`."""
-    if byte_at(at) != QUOTE:
-        return UNSURE
-    at = _after_string(at + 1, checked_later)
-    if at < 0:
-        return UNSURE
-    at = after_space(at)
-    return after_space(at + 1) if byte_at(at) == COLON else UNSURE
-
-
-@inlined
-def _after_word(at: int) -> int:
-    for word, mask, length in _WORDS:
-        if word_at(at) & mask == word:
-            return at + length
-    return UNSURE
-
-
-@compiled
-def _after_value(at: int, checked_later: bool) -> int:
-    """The place after the value at `at`, of any kind, which is proven to be JSON."""
-    is_object = np.zeros(_MAX_OPEN + 1, np.bool_)
-    level = 0
-    while True:
-        opened = byte_at(at) == _OBJECT or byte_at(at) == _LIST
-        if opened:
-            level += 1
-            if level > _MAX_OPEN:
-                return UNSURE
-            is_object[level] = byte_at(at) == _OBJECT
-            at = after_space(at + 1)
-            if byte_at(at) != (_OBJECT_END if is_object[level] else _LIST_END):
-                if is_object[level]:
-                    at = _after_key(at, checked_later)
-                    if at < 0:
-                        return UNSURE
-                continue
-        elif byte_at(at) == QUOTE:
-            at = _after_string(at + 1, checked_later)
-        elif byte_at(at) > _NINE:
-            at = _after_word(at)
-        else:
-            at = after_number(at)
-        if at < 0:
-            return UNSURE
-        while True:
-            if level == 0:
-                return at
-            at = after_space(at)
-            if byte_at(at) == COMMA:
-                at = after_space(at + 1)
-                if is_object[level]:
-                    at = _after_key(at, checked_later)
-                    if at < 0:
-                        return UNSURE
-                break
-            if byte_at(at) != (_OBJECT_END if is_object[level] else _LIST_END):
-                return UNSURE
-            level -= 1
-            at += 1
-
-
-@compiled
 def _row(at: int, slots: int, count: int) -> int:
     """Read a list of exactly `count` numbers to the address `slots`; gives the place after it."""
-    if byte_at(at) != _LIST:
+    if byte_at(at) != BEGIN_LIST:
         return UNSURE
     at = read_numbers(after_space(at + 1), slots, count)
     if at < 0:
         return UNSURE
     at = after_space(at)
-    return at + 1 if byte_at(at) == _LIST_END else UNSURE
+    return at + 1 if byte_at(at) == END_LIST else UNSURE
 
 
 @compiled
 def _matrix(at: int, slots: int, count: int) -> int:
     """Read a list of `count` lists of `count` numbers to the address `slots`; gives the place after it."""
-    before = _LIST
+    before = BEGIN_LIST
     for row in range(count):
         if byte_at(at) != before:
             return UNSURE
@@ -169,7 +74,7 @@ def _matrix(at: int, slots: int, count: int) -> int:
             return UNSURE
         at = after_space(at)
         before = COMMA
-    return at + 1 if byte_at(at) == _LIST_END else UNSURE
+    return at + 1 if byte_at(at) == END_LIST else UNSURE
 
 
 @inlined
@@ -205,30 +110,19 @@ def _category(at: int, slots: int, fields: Fields, field: int) -> int:
     return at + 1 + fields[found].key_bytes
 
 
-def _scan(text: Bytes, fields: Fields, follows: Places, values: Values) -> tuple[Places, int, int]:
-    """Read a document into `values`; tell how many fields of each group it had, and where its metadata are.
-
-    Args:
-        text: the document's bytes between two `MARGIN`s of zeros.
-        fields: `genre_ray.features.scan_fields.FIELDS`.
-        follows: `genre_ray.features.scan_fields.first_guess()`, which is changed.
-        values: float32, one for each slot of `fields`.
-
-    Returns:
-        Counts by group, and the first place of the metadata's object and the one after it; both UNSURE where the
-        scanner is.
-    """
-    begin: Any = np.int64(text.ctypes.data) + MARGIN
-    slots: Any = np.int64(values.ctypes.data)
-    end_of_text = begin + len(text) - 2 * MARGIN
+@compiled
+def _scan_document(
+    begin: int, end_of_text: int, fields: Fields, follows: Places, slots: int, counts: Places
+) -> tuple[int, int]:
+    """Read the document at `begin` into `slots`; tell where its metadata are, and count its fields of each group."""
+    unsure = (UNSURE, UNSURE)
     seen = np.zeros(len(fields), np.bool_)
-    counts = np.zeros(3, np.int64)
-    unsure = (counts, UNSURE, UNSURE)
+    counts[:] = 0
     start = end = UNSURE
     parent: Any = np.int64(ROOT)
     before = len(fields)
     at = after_space(begin)
-    if byte_at(at) != _OBJECT:
+    if byte_at(at) != BEGIN_OBJECT:
         return unsure
     while True:
         # A key, after the bracket or the comma at `at`.
@@ -239,7 +133,7 @@ def _scan(text: Bytes, fields: Fields, follows: Places, values: Values) -> tuple
         kind = UNKNOWN if field == UNKNOWN else fields[field].kind
         is_metadata = kind == METADATA
         if field == UNKNOWN:
-            at = _after_key(at, is_metadata)
+            at = after_key(at, is_metadata)
             if at < 0:
                 return unsure
         else:
@@ -252,7 +146,7 @@ def _scan(text: Bytes, fields: Fields, follows: Places, values: Values) -> tuple
             if byte_at(at) != COLON:
                 return unsure
             at = after_space(at + 1)
-            if byte_at(at) == _OBJECT and fields[field].is_object:
+            if byte_at(at) == BEGIN_OBJECT and fields[field].is_object:
                 parent, before = field, len(fields) + field
                 continue
             counts[fields[field].group] += 1
@@ -268,19 +162,72 @@ def _scan(text: Bytes, fields: Fields, follows: Places, values: Values) -> tuple
         elif kind == OBJECT:
             return unsure
         else:
-            value, at = at, _after_value(at, is_metadata)
+            value, at = at, after_value(at, is_metadata)
             if is_metadata:
                 start, end = value, at
         if at < 0:
             return unsure
         at = after_space(at)
-        while byte_at(at) == _OBJECT_END:
+        while byte_at(at) == END_OBJECT:
             at = after_space(at + 1)
             if parent == ROOT:
-                return (counts, start - begin, end - begin) if at == end_of_text else unsure
+                return (start - begin, end - begin) if at == end_of_text and start >= 0 else unsure
             before, parent = parent, fields[parent].parent
         if byte_at(at) != COMMA:
             return unsure
+
+
+def _scan(
+    texts: Places,
+    lengths: Places,
+    copied: Bytes,
+    fields: Fields,
+    layouts: Places,
+    leaves: Places,
+    follows: Places,
+    values: Values,
+    vectors: Values,
+) -> Places:
+    """Read documents into rows of `vectors`; tell the layout of each, and where its metadata are.
+
+    Args:
+        texts: (documents,) the addresses of their bytes.
+        lengths: (documents,) how many each has.
+        copied: zeros, as many as the longest document's bytes and a `MARGIN` on either side; what each is copied to.
+        fields: `genre_ray.features.scan_fields.FIELDS`.
+        layouts: (layouts, columns) the slot of each column; layout n has the fields of the groups 0 and n + 1.
+        leaves: (groups,) how many fields with values each group has.
+        follows: `genre_ray.features.scan_fields.first_guess()`, which is changed.
+        values: float32, one for each slot, with the constants among them set.
+        vectors: float32 (documents, columns); the row of a document that the scanner is not sure of stays as it is.
+
+    Returns:
+        (documents, 3): the layout, the first place of the metadata's object and the one after it; the layout is UNSURE
+        where the scanner is.
+    """
+    found = np.full((len(texts), 3), UNSURE, np.int64)
+    # Of arguments only: the compiler frees what it made after its last use, which an address is not.
+    zeros: Any = np.int64(copied.ctypes.data)
+    begin: Any = zeros + MARGIN
+    slots: Any = np.int64(values.ctypes.data)
+    counts = np.zeros(len(leaves), np.int64)
+    for document in range(len(texts)):
+        end = begin + lengths[document]
+        copy(begin, texts[document], lengths[document])
+        copy(end, zeros, MARGIN)
+        first, after = _scan_document(begin, end, fields, follows, slots, counts)
+        if first < 0 or counts[0] != leaves[0]:
+            continue
+        layout = UNSURE
+        for other in range(len(layouts)):
+            if counts[other + 1] == leaves[other + 1]:
+                # Both at once is nothing that the extractor writes.
+                layout = other if layout == UNSURE else UNSURE - 1
+        if layout >= 0:
+            found[document] = (layout, first, after)
+            for column in range(layouts.shape[1]):
+                vectors[document, column] = values[layouts[layout, column]]
+    return found
 
 
 def _kept(function: Callable[..., Any]) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genre_ray.catalog.documents import DocumentVersion
-from genre_ray.features import scan, scan_lanes, scan_numbers
+from genre_ray.features import scan, scan_lanes, scan_numbers, scan_unread
 from genre_ray.features.columns import (
     ABSENT_PEAK,
     CATEGORIES,
@@ -28,9 +28,9 @@ from genre_ray.features.flatten import LEVELS, SHARPS
 COMMON, OLDER, NEWER = range(3)
 """Whose a field is: of both versions, of "music 1.0", of "music 2.0"."""
 
-# Numba keeps compiled code on disk by the content of one file and the types of what is passed in. Two more files are
-# compiled into it; their content becomes part of a type here, the name of a field without use.
-_COMPILED_IN = zlib.crc32("".join(map(inspect.getsource, (scan_lanes, scan_numbers))).encode())
+# Numba keeps compiled code on disk by the content of one file and the types of what is passed in. Three more files
+# are compiled into it; their content becomes part of a type here, the name of a field without use.
+_COMPILED_IN = zlib.crc32("".join(map(inspect.getsource, (scan_lanes, scan_numbers, scan_unread))).encode())
 
 _FIELD = np.dtype(
     [
@@ -163,13 +163,11 @@ def _slot(column: str, version: DocumentVersion) -> int:
     return _SLOTS[column.replace("tonal.key_", "tonal.key_temperley.")]
 
 
-COLUMN_SLOTS = {
-    version: np.array([_slot(column, version) for column in FEATURE_COLUMNS]) for version in DocumentVersion
-}
-"""For each version the slot of each of `FEATURE_COLUMNS`."""
+VERSIONS = tuple(DocumentVersion)
+"""The version of each layout; a document of layout n has all fields of the groups `COMMON` and n + 1."""
 
-GROUPS = {DocumentVersion.MUSIC_1: (COMMON, OLDER), DocumentVersion.MUSIC_2: (COMMON, NEWER)}
-"""The groups of fields that a document of a version has in full."""
+LAYOUTS = np.array([[_slot(column, version) for column in FEATURE_COLUMNS] for version in VERSIONS])
+"""(layouts, columns) the slot of each of `FEATURE_COLUMNS`."""
 
 LEAVES_OF_GROUP = np.bincount([leaf.group for leaf in _LEAVES])
 """How many fields with values each group has."""

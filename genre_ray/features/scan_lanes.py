@@ -9,10 +9,12 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 32
 QUOTE, BACKSLASH, COMMA, COLON, MINUS, PLUS, DOT, ZERO, SPACE = (ord(char) for char in '"\\,:-+.0 ')
+BEGIN_OBJECT, END_OBJECT, BEGIN_LIST, END_LIST = (ord(char) for char in "{}[]")
 SMALL_E, LOWER_CASE = ord("e"), 0x20
 
 # Called by compiled code only: what Python would need to call them is left out.
@@ -55,6 +57,19 @@ def put(typing: Any, at: Any, number: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(types.intp, types.float64), codegen
+
+
+@intrinsic
+def copy(typing: Any, to: Any, at: Any, count: Any) -> Any:
+    """Copy so many bytes from address `at` on to address `to`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        place, source = (builder.inttoptr(address, byte) for address in args[:2])
+        cgutils.raw_memcpy(builder, place, source, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.none(types.intp, types.intp, types.intp), codegen
 
 
 def _lanes_where(belong: Callable[[Any, Any], Any]) -> Any:

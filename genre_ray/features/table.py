@@ -36,19 +36,18 @@ class FeaturesStep:
     def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
         """See `genre_ray.runs.worker.Step`."""
         # Here, not above: who only reads a table has no use for the compiler.
-        from genre_ray.features.vectors import read_vector
+        from genre_ray.features.vectors import read_vectors
 
-        vectors = np.empty((len(rows), len(FEATURE_COLUMNS)), np.float32)
-        accepted: list[tuple[RawDocument, Provenance]] = []
-        rejected: list[tuple[str, Rejection]] = []
-        for raw in rows:
-            row = vectors[len(accepted)]
-            outcome = raw.payload if isinstance(raw.payload, Rejection) else read_vector(raw.name, raw.payload, row)
-            if isinstance(outcome, Rejection):
-                rejected.append((raw.uri, outcome))
-            else:
-                accepted.append((raw, outcome))
-        return self._table(accepted, vectors[: len(accepted)]), rejections(rejected)
+        stored = [(raw.name, raw.payload) for raw in rows if not isinstance(raw.payload, Rejection)]
+        vectors = np.empty((len(stored), len(FEATURE_COLUMNS)), np.float32)
+        read = read_vectors(stored, vectors)
+        in_order = iter(read)
+        outcomes = [(raw, raw.payload if isinstance(raw.payload, Rejection) else next(in_order)) for raw in rows]
+        accepted = [(raw, about) for raw, about in outcomes if not isinstance(about, Rejection)]
+        rejected = [(raw.uri, why) for raw, why in outcomes if isinstance(why, Rejection)]
+        if len(accepted) < len(read):
+            vectors = vectors[[not isinstance(about, Rejection) for about in read]]
+        return self._table(accepted, vectors), rejections(rejected)
 
     def _table(self, accepted: Sequence[tuple[RawDocument, Provenance]], vectors: Vectors) -> pa.Table:
         values = [
@@ -117,7 +116,9 @@ class FeatureRows:
         (part,) = item.files
         position, first = 0, first_shard * rows_per_shard
         with tables.open_part(part.uri) as file:
-            for batch in file.iter_batches(batch_size=tables.ROW_GROUP_ROWS, columns=self.columns):
+            # One column is nearly all of a row: threads would have nothing to share, and workers no cores to spare.
+            rows = {"batch_size": tables.ROW_GROUP_ROWS, "columns": self.columns, "use_threads": False}
+            for batch in file.iter_batches(**rows):
                 batch = batch.slice(0, None if item.rows is None else max(0, item.rows - position))
                 for start in _cuts(position, position + batch.num_rows, rows_per_shard):
                     shard = start // rows_per_shard

@@ -48,7 +48,7 @@ def answers(
     order, count = policy.hierarchy.order, len(scores)
     places, ranks = decided[:, order].nonzero()
     chosen = order[ranks]
-    offsets = pa.array(np.concatenate([[0], decided.sum(axis=1).cumsum()]), pa.int32())
+    offsets = pa.array(np.concatenate([[0], np.bincount(places, minlength=count).cumsum()]), pa.int32())
     columns = [
         rows.column("recording_id"),
         rows.column("submission"),

@@ -89,6 +89,7 @@ class ResumingWorker:
         source: where rows come from.
         step: what is done with them.
         was_restarted: whether this process took over from one that died.
+        has_spare_core: see `ShardWorker`.
         limits: what one row may take where a worker died; without them no attempt knows of those before it.
     """
 
@@ -99,6 +100,8 @@ class ResumingWorker:
         step: Step,
         was_restarted: Callable[[], bool] | None = None,
         limits: Limits | None = None,
+        *,
+        has_spare_core: bool = True,
     ) -> None:
         keep_freed_memory()
         output, name, *_ = self.ledger = ledger
@@ -109,6 +112,7 @@ class ResumingWorker:
             step,
             limits=limits,
             attempts_uri=_attempts_uri(output) if limits else None,
+            has_spare_core=has_spare_core,
         )
         self.restarted = (was_restarted or _was_restarted)()
 
@@ -147,14 +151,15 @@ def _summaries(
 ) -> Iterator[ShardSummary]:
     tasks = make_tasks(remaining)
     gpus = _gpus_per_worker(step, execution)
+    size = _pool_size(len(tasks), execution, gpus)
+    cpus = execution.cpus_per_worker
     settings = {
         "ledger": ledger.arguments,
         "source": source,
         "step": step,
         "limits": Limits(execution.item_timeout_s, execution.item_memory_mib),
+        "has_spare_core": cpus > 1 or gpus > 0 or size * cpus < ray.cluster_resources().get("CPU", 1),
     }
-    size = _pool_size(len(tasks), execution, gpus)
-    cpus = execution.cpus_per_worker
     with pool.outcomes(ResumingWorker, settings, tasks, size=size, cpus=cpus, gpus=gpus) as outcomes:
         yield from read_summaries(outcomes)
 

@@ -1,6 +1,6 @@
 """What a run does on a worker: read a work item, compute, and write the parts of one shard after another.
 
-What comes next is read meanwhile (`genre_ray.runs.ahead`), but not where a worker died before.
+What comes next is read meanwhile (`genre_ray.runs.ahead`) where that gains, but not where a worker died before.
 A shard over which a worker died (`genre_ray.runs.attempts`) is computed in a child (`genre_ray.runs.isolation`).
 """
 
@@ -20,7 +20,7 @@ from genre_ray.runs.attempts import Attempts
 from genre_ray.runs.isolation import Isolation, Limits, watchdog
 from genre_ray.runs.ledger import ShardSummary
 from genre_ray.runs.plan import Remainder, WorkItem
-from genre_ray.storage import tables
+from genre_ray.storage import objects, tables
 from genre_ray.storage.schemas import REJECTED
 from genre_ray.storage.tables import Part
 
@@ -68,6 +68,7 @@ class ShardWorker:
         step: what is done with them.
         limits: what one row may take.
         attempts_uri: the folder for marks of attempts; without one, an attempt knows nothing of those before it.
+        has_spare_core: whether a thread that reads would not take the time of the one that computes.
     """
 
     def __init__(
@@ -79,7 +80,9 @@ class ShardWorker:
         *,
         limits: Limits | None = None,
         attempts_uri: str | None = None,
+        has_spare_core: bool = True,
     ) -> None:
+        self.has_spare_core = has_spare_core
         self.data_uri, self.rejected_uri, self.source, self.step = data_uri, rejected_uri, source, step
         self.limits = limits or Limits()
         self.attempts = Attempts(attempts_uri) if attempts_uri else None
@@ -98,10 +101,16 @@ class ShardWorker:
         """Write the item's shards from `first_shard` on, one at a time, and tell of each once it is written."""
         with ExitStack() as stack:
             chunks = self.source.read(item, rows_per_shard, first_shard)
-            # What kills in reading must not do so ahead: the shards before it would never be done.
-            if not (self.attempts and self.attempts.deaths(item.name, first_shard)):
+            if self._reads_ahead(item, first_shard):
                 chunks = stack.enter_context(read_ahead(chunks))
             yield from self._shards(item, first_shard, chunks)
+
+    def _reads_ahead(self, item: WorkItem, first_shard: int) -> bool:
+        # What kills in reading must not do so ahead: the shards before it would never be done.
+        if self.attempts and self.attempts.deaths(item.name, first_shard):
+            return False
+        # Where reading waits for no store and has no core to run on, it would only take turns with the step.
+        return self.has_spare_core or any(objects.is_remote(file.uri) for file in item.files)
 
     def _shards(self, item: WorkItem, index: int, chunks: Iterator[tuple[int, Chunk]]) -> Iterator[ShardSummary]:
         rows: Chunk | None = None

@@ -238,7 +238,8 @@ def vectors(column: pa.Array | pa.ChunkedArray) -> Vectors:
         InputError: a list is missing, or longer than another.
     """
     if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
+        # To combine a single chunk copies it.
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if len(column) == 0:
         return np.zeros((0, getattr(column.type, "list_size", 0)), dtype=np.float32)
     lengths = pc.min_max(pc.list_value_length(column)).as_py()

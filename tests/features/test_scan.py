@@ -30,7 +30,7 @@ from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.flatten import flatten
 from genre_ray.features.scan_lanes import byte_at
 from genre_ray.features.scan_numbers import read_number
-from genre_ray.features.vectors import read_vector, scan_vector
+from genre_ray.features.vectors import read_vectors, scan_vectors
 
 TESTS = Path(__file__).parents[1]
 NAME = "54551aad-4fca-4ba4-9ce2-f6b2d9b5fceb-2.json"
@@ -57,10 +57,15 @@ def dense() -> tuple[bytes, ...]:
     return tuple(NUMBER.sub(lambda found: b"0.5" if b"." in found[0] else b"1", content) for content in compact)
 
 
+def scan_vector(payload, vector):
+    """What the scanner alone tells of one document."""
+    return scan_vectors([(NAME, payload)], vector[None])[0]
+
+
 def agrees(payload: bytes) -> bool:
     """Whether the scanner was sure; then everything that it tells is what the plain way tells."""
     vector = np.full(len(FEATURE_COLUMNS), 7, np.float32)
-    about = scan_vector(NAME, payload, vector)
+    about = scan_vector(payload, vector)
     if about is None:
         return False
     document = parse_document(NAME, payload)
@@ -102,18 +107,42 @@ def test_it_is_sure_whatever_the_order_of_keys_and_the_space_between():
 def test_what_it_is_not_sure_of_is_read_the_plain_way():
     good, vector = documents()[0], np.zeros(len(FEATURE_COLUMNS), np.float32)
     escaped = good.replace(b'"lowlevel"', b'"low\\u006cevel"')
-    assert scan_vector(NAME, escaped, vector) is None
-    about = read_vector(NAME, escaped, vector)
+    assert scan_vector(escaped, vector) is None
+    (about,) = read_vectors([(NAME, escaped)], vector[None])
     assert (about.recording_id, about.submission) == (NAME[:36], 2)
     np.testing.assert_array_equal(vector, flatten(parse_document(NAME, good)))
     for bad in (good[:-1], good.replace(b'"mean"', b'"mien"', 1), b"", b"\xff", good.replace(b'"music 1.0"', b'"m"')):
         expected = parse_document(NAME, bad)
         expected = flatten(expected) if isinstance(expected, Document) else expected
-        outcome = read_vector(NAME, bad, vector)
+        (outcome,) = read_vectors([(NAME, bad)], vector[None])
         if isinstance(expected, Rejection):
             assert outcome == expected
         else:
             np.testing.assert_array_equal(vector, expected)
+
+
+def test_documents_of_one_call_know_nothing_of_each_other():
+    good, older = documents()[7:12], documents()[:3]
+    damaged = [
+        good[0][:-1],
+        b"",
+        b"{}",
+        b"\xff",
+        older[0].replace(b'"mean"', b'"mien"', 1),
+        older[1][:500],
+        b" " * 200_000,
+    ]
+    mixed = [*good[:2], *damaged, *older, *good, *reversed(damaged)]
+    random.Random(4).shuffle(mixed)
+    names = [f"{NAME[:35]}{number:x}-{number}.json" for number in range(len(mixed))]
+    together = np.full((len(mixed), len(FEATURE_COLUMNS)), 7, np.float32)
+    alone = together.copy()
+    told = read_vectors(list(zip(names, mixed, strict=True)), together)
+    each = [read_vectors([item], row[None])[0] for item, row in zip(zip(names, mixed, strict=True), alone, strict=True)]
+    assert told == each
+    assert sum(isinstance(about, Rejection) for about in told) == 2 * len(damaged)
+    np.testing.assert_array_equal(together.view(np.uint32), alone.view(np.uint32))
+    assert read_vectors([], together[:0]) == []
 
 
 ODD_NUMBERS = [
@@ -287,14 +316,16 @@ def test_threads_and_processes_share_a_scanner(tmp_path):
 
     def read(payload):
         vector = np.empty(len(FEATURE_COLUMNS), np.float32)
-        assert scan_vector(NAME, payload, vector) is not None
+        assert scan_vector(payload, vector) is not None
         return vector
 
     with ThreadPoolExecutor(4) as threads:
         for _ in range(20):
             np.testing.assert_array_equal(list(threads.map(read, documents()[:12])), expected)
-    code = "import sys, numpy as n; from genre_ray.features.vectors import scan_vector; v = n.empty(2669, n.float32); "
-    code += "assert scan_vector('a', sys.stdin.buffer.read(), v); sys.stdout.buffer.write(v.tobytes())"
+    code = (
+        "import sys, numpy as n; from genre_ray.features.vectors import scan_vectors; v = n.empty((1, 2669), n.float32)"
+    )
+    code += "; assert all(scan_vectors([('a', sys.stdin.buffer.read())], v)); sys.stdout.buffer.write(v.tobytes())"
     environment = os.environ | {"PYTHONPATH": str(TESTS.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
     with ThreadPoolExecutor(2) as both:
         run = partial(subprocess.run, [sys.executable, "-c", code], capture_output=True, check=True, env=environment)

@@ -21,7 +21,7 @@ from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.features.columns import FEATURE_COLUMNS, missing_columns
 from genre_ray.features.flatten import flatten
 from genre_ray.features.table import FeaturesStep
-from genre_ray.features.vectors import read_vector, warm_up
+from genre_ray.features.vectors import read_vectors, warm_up
 from genre_ray.runs.isolation import Limits, watchdog
 from genre_ray.storage import tables
 
@@ -139,7 +139,7 @@ def check_document(payload):
         document = parse_document("some/song.json", payload)
         outcome = flatten(document) if isinstance(document, Document) else document
         vector = np.empty(len(FEATURE_COLUMNS), np.float32)
-        scanned = read_vector("some/song.json", payload, vector)
+        (scanned,) = read_vectors([("some/song.json", payload)], vector[None])
     if isinstance(outcome, Rejection):
         assert scanned == outcome
         assert outcome.reason in Reason

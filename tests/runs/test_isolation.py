@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -268,7 +268,7 @@ def test_only_the_shard_over_which_a_worker_died_goes_through_a_child(numbers_of
     assert (read(tmp_path / "rejected", "reason"), read(tmp_path / "rejected", "shard")) == (["crashed"], ["n000/1"])
 
 
-def test_rows_are_read_ahead_but_not_where_a_worker_died(numbers_of, tmp_path):
+def test_rows_are_read_ahead_where_that_gains_but_not_where_a_worker_died(numbers_of, tmp_path):
     """What kills in reading must find the shards before it done."""
     worker, shard = shard_of(numbers_of, tmp_path, Poisoned({}), 12, rows_per_shard=5)
     readers = []
@@ -281,9 +281,16 @@ def test_rows_are_read_ahead_but_not_where_a_worker_died(numbers_of, tmp_path):
 
     worker.source = Told(worker.source.files)
     assert len(list(worker.shards(*shard))) == 3
+    worker.has_spare_core = False
+    (file,) = shard[0].files
+    remote = replace(shard[0], files=(replace(file, uri=f"s3://bucket/{file.name}"),))
+    for item in (shard[0], remote):
+        assert len(list(worker.shards(item, *shard[1:]))) == 3
+    worker.has_spare_core = True
     died(worker, shard[0], 0)
     assert len(list(worker.shards(*shard))) == 3
-    assert readers == ["read-ahead"] * 3 + [threading.current_thread().name] * 3
+    here = threading.current_thread().name
+    assert readers == [name for name in ("read-ahead", here, "read-ahead", here) for _ in range(3)]
 
 
 def test_the_mark_of_an_attempt_is_there_before_anything_is_read(numbers_of, tmp_path):
