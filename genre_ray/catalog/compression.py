@@ -18,9 +18,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-CHUNK_BYTES = 2**20
-"""Enough for a dozen documents: the interpreter is left to others while a chunk is decompressed."""
-_READ_BYTES = 2**17
+CHUNK_BYTES = 2**21
+"""Enough for two dozen documents: while a chunk is decompressed, the interpreter is left to others."""
+_READ_BYTES, _FRAME_BYTES = 2**20, 2**16
 
 DAMAGE = (EOFError, OSError, zlib.error, zstd.ZstdError)
 """What a damaged compressed stream raises; EOFError where it ends early."""
@@ -60,13 +60,21 @@ def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
 
 
 def _zstandard_chunks(stream: Readable) -> Iterator[bytes]:
-    pending = stream.read(_READ_BYTES)
-    while pending:
-        frame = zstd.ZstdDecompressor()
+    stored, at = memoryview(stream.read(_READ_BYTES)), 0
+    while at < len(stored):
+        # Little at first: what a frame leaves is copied, and there may be a frame every few bytes.
+        frame, most = zstd.ZstdDecompressor(), _FRAME_BYTES
         while not frame.eof:
-            if frame.needs_input and not (pending := pending or stream.read(_READ_BYTES)):
-                raise EOFError("the compressed stream ends inside a frame")
-            if content := frame.decompress(pending, CHUNK_BYTES):
+            piece = stored[:0]
+            if frame.needs_input:
+                if at == len(stored):
+                    stored, at = memoryview(stream.read(_READ_BYTES)), 0
+                piece = stored[at : at + most]
+                if not piece:
+                    raise EOFError("the compressed stream ends inside a frame")
+                at, most = at + len(piece), _READ_BYTES
+            if content := frame.decompress(piece, CHUNK_BYTES):
                 yield content
-            pending = b""
-        pending = frame.unused_data or stream.read(_READ_BYTES)
+        at -= len(frame.unused_data)
+        if at == len(stored):
+            stored, at = memoryview(stream.read(_READ_BYTES)), 0

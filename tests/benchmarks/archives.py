@@ -48,6 +48,7 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
         lambda: max(seconds(read), seconds(parse)),
         unit="s",
         at_most=1.25,
+        repetitions=15,
         note=f"{DOCUMENTS} documents, wall time",
     )
     yield compare(

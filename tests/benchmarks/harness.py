@@ -130,11 +130,15 @@ def write(results: Sequence[Result], path: Path) -> None:
 
 
 def _number(values: Sequence[float], unit: str) -> str:
-    return f"{statistics.median(values):,.4g} {unit} ({_range(values)})"
+    return f"{_plain(statistics.median(values))} {unit} ({_range(values)})"
 
 
 def _range(values: Sequence[float]) -> str:
-    return f"{min(values):,.4g}–{max(values):,.4g}"
+    return f"{_plain(min(values))}–{_plain(max(values))}"
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _processor() -> str:

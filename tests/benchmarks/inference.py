@@ -90,7 +90,7 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
             rate(lambda rows: bare(parts[: rows // PART_ROWS]), ROWS),
             unit="rows/s",
             at_least=0.9,
-            repetitions=7,
+            repetitions=3 if settings else 5,
             note=f"{LABELS} labels, {CPUS} processes each",
         )
 

@@ -5,6 +5,7 @@ import gzip
 import io
 import tarfile
 
+import numpy as np
 import pytest
 import zstandard
 
@@ -56,6 +57,15 @@ def test_several_compressed_streams_in_a_row_are_one_archive(suffix):
     parts = [content[start : start + 10_000] for start in range(0, len(content), 10_000)]
     payload = b"".join(map(compress, [b"", *parts, b""]))
     assert [item.payload for item in read(payload, f"a{suffix}")] == [content for _, content in MEMBERS]
+
+
+@pytest.mark.parametrize("size", [9, 700, 65_536, 100_000, 10_000_000])
+def test_zstandard_in_frames_of_any_size(size):
+    members = [(name, np.random.default_rng(size).bytes(20 * len(content))) for name, content in MEMBERS]
+    content = tar(members) if size > 9 else tar(MEMBERS)
+    frames = [content[start : start + size] for start in range(0, len(content), size)]
+    items = read(b"".join(map(COMPRESSIONS[".tar.zst"], frames)), "a.tar.zst")
+    assert [(item.name, item.payload) for item in items] == (members if size > 9 else MEMBERS)
 
 
 def test_frames_that_zstandard_tells_readers_to_skip():
