@@ -117,8 +117,7 @@ class FeatureRows:
         position, first = 0, first_shard * rows_per_shard
         with tables.open_part(part.uri) as file:
             # One column is nearly all of a row: threads would have nothing to share, and workers no cores to spare.
-            rows = {"batch_size": tables.ROW_GROUP_ROWS, "columns": self.columns, "use_threads": False}
-            for batch in file.iter_batches(**rows):
+            for batch in file.iter_batches(tables.ROW_GROUP_ROWS, columns=self.columns, use_threads=False):
                 batch = batch.slice(0, None if item.rows is None else max(0, item.rows - position))
                 for start in _cuts(position, position + batch.num_rows, rows_per_shard):
                     shard = start // rows_per_shard
