@@ -1,7 +1,7 @@
 """The errors that genre_ray raises on purpose, and the exit code a job ends with for each.
 
 A message says what was expected, what was found and what to do. A bad row is never an error: it is a
-`genre_ray.catalog.rejection.Rejection`.
+`genre_ray.outcomes.Rejection`.
 """
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from genre_ray.catalog.compression import DAMAGE, decompressed
-from genre_ray.catalog.names import identify, printable
-from genre_ray.catalog.rejection import Reason, Rejection
+from genre_ray.catalog.names import identify
 from genre_ray.catalog.tar_headers import members
 from genre_ray.errors import NotFoundError, StorageError
+from genre_ray.outcomes import Reason, Rejection, printable
 from genre_ray.storage.objects import is_remote, open_stream
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst")

@@ -14,7 +14,7 @@ import orjson
 
 from genre_ray.catalog.names import identifier, identify
 from genre_ray.catalog.nesting import is_deeper
-from genre_ray.catalog.rejection import Reason, Rejection
+from genre_ray.outcomes import Reason, Rejection
 
 MAX_LEVELS = 64
 _ROOMS = ("lowlevel", "rhythm", "tonal")

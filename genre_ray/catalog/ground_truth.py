@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genre_ray.catalog.lines import read_rows, refuse
-from genre_ray.catalog.names import identifier, printable
+from genre_ray.catalog.names import identifier
 from genre_ray.errors import InputError
+from genre_ray.outcomes import printable
 
 ID_COLUMNS = ("recordingmbid", "releasegroupmbid")
 _SEPARATOR = "---"

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from genre_ray.catalog.lines import read_rows, refuse
-from genre_ray.catalog.names import printable
 from genre_ray.errors import InputError
+from genre_ray.outcomes import printable
 from genre_ray.storage import objects
 
 RELATIONS = ("same", "within", "contains", "overlaps")

@@ -1,29 +1,13 @@
 """Identifiers as they stand in file names, tags and tables, always as text that any table can store."""
 
 import re
-import unicodedata
+
+from genre_ray.outcomes import printable
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _MBID = re.compile(_UUID, re.IGNORECASE)
 # No leading zeros, and few enough digits for an int32: otherwise two names would share one submission.
 _SUBMISSION = re.compile(rf"({_UUID})-(0|[1-9][0-9]{{0,8}})", re.IGNORECASE)
-_ESCAPED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-
-
-def printable(text: str) -> str:
-    r"""`text` as valid UTF-8 on one line; control characters and lone surrogates become escapes.
-
-    Texts that differ stay different in all but contrived cases, so that names do not collide.
-
-    >>> printable("one\ttwo \udcff")
-    'one\\ttwo \\udcff'
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in _ESCAPED_CATEGORIES else char
-        for char in text
-    )
 
 
 def identifier(text: str) -> str:

@@ -25,8 +25,8 @@ from genre_ray.catalog.archives import (
     read_archive,
     read_file,
 )
-from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.errors import ConfigurationError, InputError, NotFoundError
+from genre_ray.outcomes import Reason, Rejection
 from genre_ray.runs.ahead import map_ahead
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.plan import WorkItem

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from genre_ray.catalog.documents import Document, DocumentVersion
-from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.features.columns import (
     ABSENT_PEAK,
     CATEGORIES,
@@ -25,6 +24,7 @@ from genre_ray.features.columns import (
     Descriptor,
     missing_columns,
 )
+from genre_ray.outcomes import Reason, Rejection
 
 Rooms = Mapping[str, Mapping[str, Any]]
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from genre_ray.catalog.archives import RawDocument
 from genre_ray.catalog.documents import Provenance
-from genre_ray.catalog.rejection import Rejection
 from genre_ray.errors import InputError
 from genre_ray.features.columns import FEATURE_COLUMNS
+from genre_ray.outcomes import Rejection, rejections
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import objects, tables
 from genre_ray.storage.objects import StoredFile
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
-
-OUTCOME = pa.schema([(name, pa.string()) for name in ("source_uri", "recording_id", "reason", "detail")])
-"""What a step tells of a rejected row."""
 
 
 class FeaturesStep:
@@ -62,15 +59,6 @@ class FeaturesStep:
         kind = self.schema.field("features").type
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind))
         return pa.Table.from_arrays(columns, schema=self.schema)
-
-
-def rejections(rejected: Sequence[tuple[str, Rejection]]) -> pa.Table:
-    """(source, why) as rows of `OUTCOME`."""
-    rows = [
-        {"source_uri": uri, "recording_id": why.recording_id, "reason": str(why.reason), "detail": why.detail}
-        for uri, why in rejected
-    ]
-    return pa.Table.from_pylist(rows, schema=OUTCOME)
 
 
 @dataclass(frozen=True)

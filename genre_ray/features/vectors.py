@@ -13,7 +13,6 @@ import numpy.typing as npt
 import orjson
 
 from genre_ray.catalog.documents import Provenance, parse_document, provenance, stated_version
-from genre_ray.catalog.rejection import Rejection
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.flatten import flatten
 from genre_ray.features.scan import MARGIN, scan
@@ -27,6 +26,7 @@ from genre_ray.features.scan_fields import (
     ZERO,
     first_guess,
 )
+from genre_ray.outcomes import Rejection
 
 AT_ONCE = 8
 """Documents of one call: few, because a thread that reads meanwhile waits for the interpreter after each call."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
-from genre_ray.features.table import rejections
+from genre_ray.outcomes import rejections
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import predictions_schema
 

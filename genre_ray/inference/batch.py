@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from genre_ray.catalog.archives import RawDocument
-from genre_ray.catalog.rejection import Reason, Rejection
-from genre_ray.features.table import FeaturesStep, rejections
+from genre_ray.features.table import FeaturesStep
 from genre_ray.inference.answers import answers, answers_schema
 from genre_ray.inference.mapped import MappedTarget
 from genre_ray.inference.target import Target
+from genre_ray.outcomes import Reason, Rejection, rejections
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_bundle
 

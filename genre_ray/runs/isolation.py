@@ -36,7 +36,7 @@ Outcome = tuple[pa.Table, pa.Table]
 
 
 class Death(StrEnum):
-    """How a row ended a child: reasons as in `genre_ray.catalog.rejection.Reason`."""
+    """How a row ended a child: reasons as in `genre_ray.outcomes.Reason`."""
 
     CRASHED = "crashed"
     TIMED_OUT = "timed_out"

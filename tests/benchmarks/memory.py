@@ -17,7 +17,8 @@ from harness import Result, figure
 
 from genre_ray.catalog.archives import RawDocument
 from genre_ray.config import JobConfiguration
-from genre_ray.features.table import OUTCOME, FeaturesStep
+from genre_ray.features.table import FeaturesStep
+from genre_ray.outcomes import REJECTED_ROW
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage.objects import StoredFile
@@ -93,7 +94,7 @@ class Nothing:
     gains_from_gpu: bool = False
 
     def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
-        return pa.table({"name": [row.name for row in rows]}, schema=self.schema), OUTCOME.empty_table()
+        return pa.table({"name": [row.name for row in rows]}, schema=self.schema), REJECTED_ROW.empty_table()
 
 
 def _run(role: str, amount: int, folder: Path) -> float:

@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from genre_ray.catalog.archives import RawDocument, is_archive, is_document, read_archive, read_file
-from genre_ray.catalog.rejection import Reason
+from genre_ray.outcomes import Reason
 from genre_ray.storage import objects
 
 COMPRESSIONS = {

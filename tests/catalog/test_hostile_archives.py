@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genre_ray.catalog.archives import MAX_EXPANSION, read_archive
-from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.catalog.sources import DocumentSource
 from genre_ray.errors import StorageError
+from genre_ray.outcomes import Reason, Rejection
 
 COMPRESSIONS = {
     ".tar": bytes,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from genre_ray.catalog.documents import Document, parse_document
 from genre_ray.catalog.nesting import is_deeper
-from genre_ray.catalog.rejection import DETAIL_CHARACTERS, Reason, Rejection
+from genre_ray.outcomes import DETAIL_CHARACTERS, Reason, Rejection
 
 MINIMAL = {"lowlevel": {}, "rhythm": {}, "tonal": {"key_key": "A"}}
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genre_ray.catalog.mapping_table import MappingRow, format_mapping, read_mapping
-from genre_ray.catalog.names import printable
 from genre_ray.errors import InputError
+from genre_ray.outcomes import printable
 
 HEADER = "from_taxonomy\tfrom_label\tto_taxonomy\tto_label\tweight\n"
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genre_ray.catalog.documents import Document, DocumentVersion, parse_document
-from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.features.columns import FEATURE_COLUMNS, missing_columns
 from genre_ray.features.flatten import flatten
+from genre_ray.outcomes import Reason, Rejection
 
 DATA = Path(__file__).parents[1] / "data"
 OLDER = sorted((DATA / "acousticbrainz").glob("*.json"))

@@ -25,12 +25,12 @@ from hypothesis import strategies as st
 from numba import njit
 
 from genre_ray.catalog.documents import Document, Provenance, parse_document
-from genre_ray.catalog.rejection import Rejection
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.flatten import flatten
 from genre_ray.features.scan_lanes import byte_at
 from genre_ray.features.scan_numbers import read_number
 from genre_ray.features.vectors import read_vectors, scan_vectors
+from genre_ray.outcomes import Rejection
 
 TESTS = Path(__file__).parents[1]
 NAME = "54551aad-4fca-4ba4-9ce2-f6b2d9b5fceb-2.json"

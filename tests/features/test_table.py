@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from genre_ray.catalog.archives import RawDocument
 from genre_ray.catalog.documents import parse_document
-from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.errors import InputError
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.flatten import flatten
 from genre_ray.features.table import FeatureRows, FeaturesStep, table_columns
+from genre_ray.outcomes import Reason, Rejection
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import features_schema

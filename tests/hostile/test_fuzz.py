@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from genre_ray.catalog.archives import RawDocument, read_archive
 from genre_ray.catalog.documents import Document, parse_document
-from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.features.columns import FEATURE_COLUMNS, missing_columns
 from genre_ray.features.flatten import flatten
 from genre_ray.features.table import FeaturesStep
 from genre_ray.features.vectors import read_vectors, warm_up
+from genre_ray.outcomes import Reason, Rejection
 from genre_ray.runs.isolation import Limits, watchdog
 from genre_ray.storage import tables
 

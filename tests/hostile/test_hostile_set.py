@@ -23,13 +23,13 @@ import pytest
 import zstandard
 
 from genre_ray.catalog.ground_truth import read_ground_truth
-from genre_ray.catalog.rejection import Reason
 from genre_ray.catalog.sources import DocumentSource
 from genre_ray.commands import ingest, predict
 from genre_ray.commands.entry import run_job
 from genre_ray.errors import GenreRayError
 from genre_ray.features.columns import FEATURE_COLUMNS, schema_hash
 from genre_ray.features.table import FeaturesStep
+from genre_ray.outcomes import Reason
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
 from genre_ray.storage.schemas import features_schema

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genre_ray.catalog.archives import RawDocument
-from genre_ray.catalog.rejection import Reason, Rejection
 from genre_ray.decisions.thresholds import decide
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.table import FeaturesStep
 from genre_ray.inference.batch import PredictDocuments, PredictRows
 from genre_ray.inference.predictor import Predictor
 from genre_ray.inference.target import find_target
+from genre_ray.outcomes import Reason, Rejection
 from genre_ray.storage.schemas import features_schema
 
 COLUMNS = tuple("abcdef")

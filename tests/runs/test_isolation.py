@@ -15,10 +15,10 @@ import pytest
 import ray.cloudpickle
 
 from genre_ray.catalog.archives import RawDocument
-from genre_ray.catalog.rejection import Reason
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError, InputError
 from genre_ray.features.table import FeaturesStep
+from genre_ray.outcomes import Reason
 from genre_ray.runs import cluster, execute
 from genre_ray.runs.attempts import MAX_DEATHS, Attempts
 from genre_ray.runs.identity import make_identity

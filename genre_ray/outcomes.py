@@ -1,11 +1,33 @@
-"""Why an item of a catalog did not become a row: a stable code and a sentence, never an exception."""
+"""What reading or computing gives: accepted rows and rejected rows, each rejection with a stable reason.
 
+A bad row is a value, never an exception, so that its neighbours are not affected.
+"""
+
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
-from genre_ray.catalog.names import printable
+import pyarrow as pa
 
 DETAIL_CHARACTERS = 300
+_ESCAPED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+REJECTED_ROW = pa.schema([(name, pa.string()) for name in ("source_uri", "recording_id", "reason", "detail")])
+"""The columns of a rejected row: where it came from, its recording where that is known, and why it was rejected."""
+
+
+class Outcome(NamedTuple):
+    """The accepted rows, and the rejected rows with the columns of `REJECTED_ROW`."""
+
+    accepted: pa.Table
+    rejected: pa.Table
+
+    @property
+    def num_rows(self) -> int:
+        """Accepted and rejected rows together."""
+        return int(self.accepted.num_rows + self.rejected.num_rows)
 
 
 class Reason(StrEnum):
@@ -70,3 +92,28 @@ class Rejection:
         object.__setattr__(self, "detail", detail)
         if self.recording_id is not None:
             object.__setattr__(self, "recording_id", printable(self.recording_id))
+
+
+def rejections(rejected: "Iterable[tuple[str, Rejection]]") -> pa.Table:
+    """The rejected rows for pairs of (source URI, rejection)."""
+    rows = [
+        {"source_uri": uri, "recording_id": why.recording_id, "reason": str(why.reason), "detail": why.detail}
+        for uri, why in rejected
+    ]
+    return pa.Table.from_pylist(rows, schema=REJECTED_ROW)
+
+
+def printable(text: str) -> str:
+    r"""Return `text` as valid UTF-8 on one line: control characters and lone surrogates become escapes.
+
+    Texts that differ stay different in all but contrived cases, so that names do not collide.
+
+    >>> printable("one\ttwo \udcff")
+    'one\\ttwo \\udcff'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in _ESCAPED_CATEGORIES else char
+        for char in text
+    )
