@@ -61,6 +61,7 @@ class Execution(Settings):
         1024, ge=1, description="memory for a training worker's rows; where they need more they stream from storage"
     )
     rows_per_shard: int = Field(5000, ge=1, description="rows that one commit makes durable at once")
+    mib_per_shard: int = Field(512, ge=1, description="MiB of rows, as they are read, that end a shard early")
     core_hour_price: float | None = Field(None, ge=0, description="of one CPU, for the estimate of a dry run")
     gpu_hour_price: float | None = Field(None, ge=0, description="of one GPU, likewise")
     item_timeout_s: float = Field(

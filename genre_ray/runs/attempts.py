@@ -1,59 +1,69 @@
-"""The mark that a shard is begun, kept beside the output: where it is left over, a worker died over the shard.
+"""Attempt markers: small objects beside the output by which a retried task recognises that a worker died before it.
 
-Two small objects a shard and none a row: what the row was is found out by the next attempt, on whatever node, which
-computes the shard in a child. A machine that was lost and a second driver at the same shard leave the same mark; these
-shards are done in a child once, which is slower and just as right.
+A marker counts deaths within one *session*, the work of one driver. When a driver stops, Ray ends its workers; the next
+driver has a session of its own and ignores the markers that they left.
 """
 
-import contextlib
 import json
-from collections.abc import Iterator
+from dataclasses import dataclass
 
-from genre_ray.errors import GenreRayError, StorageError
+from genre_ray.errors import GenreRayError
 from genre_ray.storage import objects
 
 MAX_DEATHS = 10
-"""Workers that may die over one shard: rows that kill are rejected by then, so something else does."""
+"""Workers that may die over one shard: rows that kill are rejected by then, so something else kills."""
 
 
-class Attempts:
-    """The attempts at the shards of an output; `uri` is the folder of their marks."""
+@dataclass
+class Attempt:
+    """One attempt at a piece of work, marked as begun.
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    Attributes:
+        uri: the marker.
+        name: what is attempted, for messages.
+        deaths: workers that died at `shard` in earlier attempts.
+        shard: the shard at which they died, or which is worked on now.
+    """
 
-    def deaths(self, item: str, index: int) -> int:
-        """How many workers died over a shard."""
-        uri = self._mark(item, index)
-        return int(json.loads(objects.read_bytes(uri))["deaths"]) if objects.exists(uri) else 0
+    uri: str
+    name: str
+    deaths: int = 0
+    shard: int = 0
 
-    @contextlib.contextmanager
-    def attempt(self, item: str, index: int) -> Iterator[int]:
-        """Mark a shard as begun for as long as the block runs; gives how many workers died over it before.
+    def advance(self, shard: int) -> None:
+        """Record that all shards before `shard` are written; a shard's deaths end with it."""
+        if shard > self.shard:
+            self.deaths, self.shard = 0, shard
+            self._write()
 
-        A block that ends by an exception did not kill its worker, and takes its mark back.
-
-        Raises:
-            GenreRayError: too many workers have died.
-        """
-        uri, deaths = self._mark(item, index), self.deaths(item, index)
-        if deaths >= MAX_DEATHS:
-            raise GenreRayError(
-                f"{item}/{index}: expected the shard to be written, found that {deaths} workers died over it; see "
-                f"their logs, then remove {uri} and --resume"
-            )
-        _write(uri, deaths + 1)
-        try:
-            yield deaths
-        except BaseException:
-            with contextlib.suppress(StorageError):
-                _write(uri, deaths)
-            raise
-        _write(uri, 0)
-
-    def _mark(self, item: str, index: int) -> str:
-        return objects.join(self.uri, f"{item}-{index:05d}.json")
+    def _write(self) -> None:
+        objects.write_bytes(self.uri, json.dumps({"shard": self.shard, "deaths": self.deaths}).encode())
 
 
-def _write(uri: str, deaths: int) -> None:
-    objects.write_bytes(uri, json.dumps({"deaths": deaths}).encode())
+def begin_attempt(folder: str, name: str, shard: int = 0) -> Attempt:
+    """Mark `name` as begun at `shard`, and count the deaths that earlier attempts of the session left marked.
+
+    Args:
+        folder: the session's folder of markers.
+        name: what is attempted.
+        shard: where a first attempt begins.
+
+    Raises:
+        GenreRayError: too many workers have died.
+    """
+    attempt = Attempt(objects.join(folder, f"{name}.json"), name, 0, shard)
+    if objects.exists(attempt.uri):
+        found = json.loads(objects.read_bytes(attempt.uri))
+        attempt.deaths, attempt.shard = found["deaths"] + 1, found["shard"]
+    if attempt.deaths >= MAX_DEATHS:
+        raise GenreRayError(
+            f"{name}/{attempt.shard}: {attempt.deaths} workers died over this shard, although rows that end their "
+            "process are rejected. See the workers' logs (memory of the machine, drivers, disk), then --resume"
+        )
+    attempt._write()
+    return attempt
+
+
+def session_folder(output: str, session: str) -> str:
+    """Where the markers of a session are."""
+    return objects.join(output, "_run", "attempts", session)

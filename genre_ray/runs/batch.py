@@ -1,39 +1,27 @@
 """A batch job from its configuration to its tables: claim, plan, execute, count."""
 
 import logging
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from genre_ray.config import JobConfiguration
 from genre_ray.runs import cluster, estimate
+from genre_ray.runs.dataflow import Chain
 from genre_ray.runs.execute import execute
 from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger, Totals
-from genre_ray.runs.plan import WorkItem, settle_plans
-from genre_ray.runs.worker import Source, Step
+from genre_ray.runs.plan import settle_plans
+from genre_ray.runs.stages import Source, Stage
 from genre_ray.storage import objects
-from genre_ray.storage.objects import StoredFile
 
 logger = logging.getLogger(__name__)
 
 DONE, TOO_MANY_REJECTED = 0, 3
 
 
-class ListedSource(Source, Protocol):
-    """A source that knows its inputs."""
-
-    def list_inputs(self) -> Iterable[StoredFile]:
-        """The inputs as they are now, in whatever order."""
-        ...
-
-    def cut(self, files: Any, rows_per_shard: int) -> Iterable[WorkItem]:
-        """Work items of new inputs, which come sorted by address and may be more than memory holds."""
-        ...
-
-
 def run_batch(
-    configuration: JobConfiguration, *, job: str, table: str, source: ListedSource, step: Step, **sources: Any
+    configuration: JobConfiguration, *, job: str, table: str, source: Source, stages: Sequence[Stage], **sources: Any
 ) -> int:
     """Write `output/<table>` and `output/rejected`, whole shards at a time, each once.
 
@@ -42,26 +30,27 @@ def run_batch(
         job: its name.
         table: the name of the data table.
         source: where rows come from.
-        step: what is done with them.
+        stages: what is done with them, in order.
         sources: what the identity holds beside the settings: ids of bundles, versions of tables.
 
     Returns:
         The job's exit code: 0, or 3 when more rows were rejected than `max_rejected`.
     """
+    chain = Chain(source, tuple(stages))
     execution, output = configuration.execution, objects.absolute(configuration.output)
     with Inventory(source.list_inputs()) as inventory:
         if configuration.dry_run:
             items = list(source.cut(inventory, execution.rows_per_shard))
-            for line in estimate.describe(items, source, step, execution):
+            for line in estimate.describe(items, chain, execution):
                 logger.info("%s", line)
             return DONE
         identity = make_identity(job, configuration.identity(), **sources)
-        ledger = Ledger.claim(output, table, step.schema, identity, resume=configuration.resume)
-        plans = settle_plans(output, inventory, source.cut, execution.rows_per_shard)
+        ledger = Ledger.claim(output, table, chain.schema, identity, resume=configuration.resume)
+        plans = settle_plans(output, inventory, source.cut, execution.rows_per_shard, execution.mib_per_shard * 2**20)
     if remaining := ledger.remaining(plans):
         cluster.connect()
-        shards = execute(ledger, remaining, source, step, execution)
-        done = f"run {ledger.run} made {shards} shards durable"
+        shards = execute(ledger, remaining, chain, execution)
+        done = f"run {ledger.run} committed {shards} shards"
     else:
         done = f"nothing to do, run {ledger.run} is complete"
     totals = ledger.totals()

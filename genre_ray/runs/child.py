@@ -1,4 +1,4 @@
-"""The child process of `genre_ray.runs.isolation`: computes single rows and sends each outcome before the next.
+"""The child process of `genre_ray.runs.isolation`: serves requests one value at a time.
 
 Started as `python -m genre_ray.runs.child DESCRIPTOR`, with one end of a pipe. What comes through it is from the parent
 alone, which is why it may be pickled.
@@ -12,6 +12,7 @@ import pickle
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -20,37 +21,49 @@ from genre_ray.errors import GenreRayError
 OUT_OF_MEMORY = 77
 """The exit code that says so: an exception could be in the way of its own report."""
 
+VALUE, END, FAULT = "value", "end", "fault"
+"""Kinds of answers; any other kind is the name of a `GenreRayError`."""
+
+Serve = Callable[[Any], Iterator[Any]]
+
 _PR_SET_PDEATHSIG = 1
 
 
-def one_row(rows: Any, position: int) -> Any:
-    """A chunk of one row: Arrow's and Python's sequences differ in how they are cut."""
-    return rows.slice(position, 1) if hasattr(rows, "slice") else rows[position : position + 1]
-
-
 def main(descriptor: int) -> None:
-    """Answer every request (rows, positions) with one outcome a position, until the parent closes the pipe."""
+    """Load what serves, then answer requests, each with values and an end, until the parent closes the pipe."""
     faulthandler.enable()
     _be_the_first_to_go()
     connection = Connection(descriptor)
-    step = pickle.loads(connection.recv_bytes())
-    connection.send_bytes(b"ready")
+    serve = _load(connection)
     with contextlib.suppress(EOFError):
-        while True:
-            rows, positions = pickle.loads(connection.recv_bytes())
-            for position in positions:
-                connection.send_bytes(pickle.dumps(_outcome(step, one_row(rows, position))))
+        while serve is not None:
+            request = pickle.loads(connection.recv_bytes())
+            for answer in _answers(serve, request):
+                connection.send_bytes(pickle.dumps(answer))
 
 
-def _outcome(step: Any, rows: Any) -> tuple[str, Any]:
+def _load(connection: Connection) -> Serve | None:
+    """What the parent's first message makes: a function without arguments that returns what serves."""
+    for kind, value in _answers(lambda make: iter([make()]), pickle.loads(connection.recv_bytes())):
+        if kind == VALUE:
+            serve: Serve = value
+            connection.send_bytes(pickle.dumps((VALUE, None)))
+            return serve
+        connection.send_bytes(pickle.dumps((kind, value)))
+    return None
+
+
+def _answers(serve: Serve, request: Any) -> Iterator[tuple[str, Any]]:
     try:
-        return "done", step(rows)
+        for value in serve(request):
+            yield VALUE, value
+        yield END, None
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
     except GenreRayError as error:
-        return type(error).__name__, str(error)
+        yield type(error).__name__, str(error)
     except Exception:
-        return "fault", traceback.format_exc()
+        yield FAULT, traceback.format_exc()
 
 
 def _be_the_first_to_go() -> None:

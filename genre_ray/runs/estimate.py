@@ -16,8 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from genre_ray.config import Execution
+from genre_ray.outcomes import Outcome
+from genre_ray.runs.dataflow import Chain
 from genre_ray.runs.plan import WorkItem
-from genre_ray.runs.worker import Chunk, Source, Step
+from genre_ray.runs.stages import Compute, ShardSize, compute, open_stages
 from genre_ray.storage import streams, tables
 
 SAMPLE_ROWS, SAMPLE_ITEMS, SAMPLE_S = 512, 4, 10.0
@@ -33,7 +35,7 @@ class Sample:
 
     rows: int = 0
     reading_s: float = 0.0
-    computing_s: float = 0.0
+    stages_s: dict[str, float] = field(default_factory=dict)
     encoding_s: float = 0.0
     warm_up_s: float = 0.0
     table_bytes: int = 0
@@ -43,7 +45,7 @@ class Sample:
     @property
     def seconds(self) -> float:
         """All of it, but the warming up."""
-        return self.reading_s + self.computing_s + self.encoding_s
+        return self.reading_s + sum(self.stages_s.values()) + self.encoding_s
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Estimate:
     output_bytes: float
 
 
-def describe(items: Sequence[WorkItem], source: Source, step: Step, execution: Execution) -> Iterator[str]:
+def describe(items: Sequence[WorkItem], chain: Chain, execution: Execution) -> Iterator[str]:
     """Say, a line each, what the work items are, how long they take and how large they come out."""
     size = sum(file.size for item in items for file in item.files)
     yield f"dry run: {len(items)} work items, {sum(len(item.files) for item in items)} inputs, {size / 2**20:.1f} MiB"
@@ -65,7 +67,8 @@ def describe(items: Sequence[WorkItem], source: Source, step: Step, execution: E
         yield f"  {item.name}: {item.kind}, {item.files[0].uri}" + (" …" if len(item.files) > 1 else "")
     if len(items) > SHOWN_ITEMS:
         yield f"  … and {len(items) - SHOWN_ITEMS} more"
-    sample = measure(items, source, step)
+    yield f"chain: {chain}"
+    sample = measure(items, chain)
     if not sample.rows:
         yield "no rows were found to measure"
         return
@@ -73,7 +76,7 @@ def describe(items: Sequence[WorkItem], source: Source, step: Step, execution: E
     workers = worker_count(items, execution)
     each = 1000 * sample.seconds / sample.rows
     yield f"{each:.2f} ms a row to read, compute and encode, measured here on {sample.rows} rows"
-    shares = {"reading": sample.reading_s, "computing": sample.computing_s, "encoding": sample.encoding_s}
+    shares = {chain.source.name: sample.reading_s, **sample.stages_s, "encode": sample.encoding_s}
     ordered = sorted(shares, key=shares.__getitem__, reverse=True)
     yield "of it " + ", ".join(f"{name} {shares[name] / sample.seconds:.0%}" for name in ordered)
     yield describe_cost(foreseen, execution)
@@ -120,49 +123,51 @@ def worker_count(items: Sequence[WorkItem], execution: Execution) -> int:
     return max(1, min(execution.workers or available, len(items)))
 
 
-def measure(items: Sequence[WorkItem], source: Source, step: Step) -> Sample:
+def measure(items: Sequence[WorkItem], chain: Chain) -> Sample:
     """Try the first rows of a few items, after a chunk that only warms up model and codec."""
     sample = Sample()
     started = time.monotonic()
-    for chunk in islice((chunk for item in items for _, chunk in source.read(item, SAMPLE_ROWS, 0)), 1):
-        tables.encode(step(chunk)[0])
+    opened = open_stages(chain.stages)
+    for chunk in islice((chunk for item in items for chunk in chain.source.read(item, ShardSize(SAMPLE_ROWS))), 1):
+        tables.encode(compute(opened, chunk.outcome.accepted).accepted)
     sample.warm_up_s = time.monotonic() - started
     tried = _spread(items)
     for item in tried:
-        _try(item, source, step, sample, SAMPLE_ROWS // len(tried), SAMPLE_S / len(tried))
+        _try(item, chain, opened, sample, SAMPLE_ROWS // len(tried), SAMPLE_S / len(tried))
     return sample
 
 
-def _try(item: WorkItem, source: Source, step: Step, sample: Sample, rows: int, seconds: float) -> None:
-    accepted: list[pa.Table] = []
-    rejected: list[pa.Table] = []
+def _try(item: WorkItem, chain: Chain, opened: Sequence[Compute], sample: Sample, rows: int, seconds: float) -> None:
+    outcomes: list[Outcome] = []
     count, ended, started = 0, True, time.monotonic()
     since = started
     with streams.metered() as meter:
-        for _, chunk in _chunks(item, source):
-            read = time.monotonic()
-            for outcome, tables_of in zip(step(chunk), (accepted, rejected), strict=True):
-                tables_of.append(outcome)
-            count += len(chunk)
-            sample.reading_s += read - since
+        for chunk in chain.source.read(item, ShardSize(SAMPLE_ROWS)):
+            sample.reading_s += time.monotonic() - since
+            count += chunk.outcome.num_rows
+            outcomes.append(_timed(chunk.outcome, chain, opened, sample))
             since = time.monotonic()
-            sample.computing_s += since - read
             if count >= rows or since - started >= seconds:
                 ended = False
                 break
     # What the reader of an item that ended did last is lost in what follows: it is next to nothing.
-    for tables_of in (accepted, rejected):
-        if tables_of:
-            whole = pa.concat_tables(tables_of)
-            sample.table_bytes += whole.nbytes
-            sample.output_bytes += tables.encode(whole).size if whole.num_rows else 0
+    for column in zip(*outcomes, strict=True):
+        whole = pa.concat_tables(column)
+        sample.table_bytes += whole.nbytes
+        sample.output_bytes += tables.encode(whole).size if whole.num_rows else 0
     sample.encoding_s += time.monotonic() - since
     sample.rows += count
     sample.sizes[item.name] = (count, meter.bytes_read, ended)
 
 
-def _chunks(item: WorkItem, source: Source) -> Iterator[tuple[int, Chunk]]:
-    return iter(source.read(item, SAMPLE_ROWS, 0))
+def _timed(read: Outcome, chain: Chain, opened: Sequence[Compute], sample: Sample) -> Outcome:
+    rows, rejected = read.accepted, [read.rejected]
+    for stage, call in zip(chain.stages, opened, strict=True):
+        started = time.monotonic()
+        rows, more = call(rows)
+        rejected.append(more)
+        sample.stages_s[stage.name] = sample.stages_s.get(stage.name, 0.0) + time.monotonic() - started
+    return Outcome(rows, pa.concat_tables(rejected))
 
 
 def _spread(items: Sequence[WorkItem]) -> list[WorkItem]:

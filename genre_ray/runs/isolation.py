@@ -1,20 +1,19 @@
-"""Rows that may kill the process that computes them: watched in a worker, and done in a child once a worker died.
+"""Rows that may end the process that reads or computes them: handled one at a time in child processes.
 
-On the ordinary path there is a watchdog and no child. In the child rows are computed one at a time; the row at which it
-dies is tried once more, alone in a fresh child, and is rejected with the reason when it dies again. All others come out
-as usual.
+The ordinary path starts no child. Where a worker died over a shard, the next attempt reads the shard in one child and
+computes its rows in another. The row at which a child dies is tried once more, in a fresh child, and is rejected with
+the reason when that child dies too. All other rows come out as usual.
 """
 
-import faulthandler
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from enum import StrEnum
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from multiprocessing import Pipe
 from typing import Any
 
@@ -23,115 +22,159 @@ import ray.cloudpickle
 
 from genre_ray import errors
 from genre_ray.errors import GenreRayError
-from genre_ray.runs.child import OUT_OF_MEMORY, one_row
+from genre_ray.outcomes import Outcome, Reason, Rejection, rejections
+from genre_ray.runs.child import END, FAULT, OUT_OF_MEMORY, VALUE, Serve
+from genre_ray.runs.plan import WorkItem
+from genre_ray.runs.stages import Chunk, ShardSize, Source, Stage, compute, open_stages
+from genre_ray.runs.watchdog import Limits
 
-STALL_FACTOR = 10
-"""How many times one row's time a worker may take for a chunk, and a child for its first row: it loads the model then.
-A watchdog that errs costs one shard done in a child."""
 START_TIMEOUT_S = 300.0
 POLL_S = 0.02
-_STDERR = 2
-
-Outcome = tuple[pa.Table, pa.Table]
-
-
-class Death(StrEnum):
-    """How a row ended a child: reasons as in `genre_ray.outcomes.Reason`."""
-
-    CRASHED = "crashed"
-    TIMED_OUT = "timed_out"
-    OUT_OF_MEMORY = "out_of_memory"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one row may take: `memory_mib` is all that its process holds, libraries and model included."""
-
-    item_timeout_s: float = 60.0
-    memory_mib: int = 4096
-
-    @property
-    def stall_s(self) -> float:
-        """Seconds after which a process that shows no progress is ended."""
-        return STALL_FACTOR * self.item_timeout_s
-
-
-@contextmanager
-def watchdog(limits: Limits) -> Iterator[None]:
-    """End this process when the block takes too long, even where native code keeps Python from running."""
-    faulthandler.dump_traceback_later(limits.stall_s, exit=True, file=_STDERR)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+ALIKE_LIMITED, ALIKE_CRASHED = 2, 8
+"""So many rows of a shard, all of them over a limit or all of them crashed, show a fault that is not the rows'."""
 
 
 class Isolation:
-    """Computes chunks in a child, which is started when it is needed and again when it has died.
+    """Reads and computes the rows of one shard in children, which are started when they are needed.
 
     Args:
-        step: as in `genre_ray.runs.worker.Step`.
+        source: where rows come from; None where they are at hand.
+        stages: what is done with them.
+        schema: the columns of the rows that come out.
         limits: what a row may take.
+        failed: the rows that cannot be read, by their position in the item; those that are found here are added.
     """
 
-    def __init__(self, step: Any, limits: Limits) -> None:
-        self.step, self.limits = step, limits
-        self._child: _Child | None = None
+    def __init__(
+        self,
+        source: Source | None,
+        stages: Sequence[Stage],
+        schema: pa.Schema,
+        limits: Limits,
+        failed: dict[int, Rejection] | None = None,
+    ) -> None:
+        self.schema, self.limits, self.failed = schema, limits, {} if failed is None else failed
+        self._make_reader = partial(_serve_rows, source) if source else None
+        self._make_computer = partial(_serve_outcomes, stages)
+        self._computer: _Child | None = None
+        self._rows, self._deaths = 0, Counter[Reason]()
 
     def __enter__(self) -> "Isolation":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._child:
-            self._child.end()
-            self._child = None
+        if self._computer:
+            self._computer.end()
+            self._computer = None
 
-    def __call__(self, rows: Any) -> Outcome:
-        """The step's answer, with the rows that killed their child twice among the rejected.
+    def read(self, item: WorkItem, size: ShardSize, shard: int, position: int) -> Iterator[Chunk]:
+        """Yield the rows of `item` from `shard` on, each as a computed chunk of its own.
+
+        Args:
+            item: what to read.
+            size: when a shard ends.
+            shard: the first shard that is wanted.
+            position: how many rows of the item come before it.
 
         Raises:
-            GenreRayError: the step's own, or that a child does not start.
+            GenreRayError: the source's or a stage's own, or that a child does not start.
         """
-        outcomes: list[Outcome] = []
-        while len(outcomes) < len(rows):
-            death = self._run(rows, range(len(outcomes), len(rows)), outcomes)
-            if death and (again := self._run(rows, [len(outcomes)], outcomes)):
-                outcomes.append((self.step.schema.empty_table(), _rejection(one_row(rows, len(outcomes)), *again)))
-        accepted, rejected = zip(*outcomes, strict=True)
-        return pa.concat_tables(accepted), pa.concat_tables(rejected)
+        remote = item.is_remote
+        limit_s = self.limits.stall_s(remote=True) if remote else self.limits.item_timeout_s
+        walk_s = self.limits.stall_s(remote=remote) + item.walk_s
+        read, died_at = 0, -1
+        while True:
+            reader = _Child(self._make_reader, self.limits.memory_mib)
+            try:
+                values = reader.call((item, size, shard, self.failed), limit_s, walk_s)
+                for number, chunk in enumerate(values):
+                    if number >= read:
+                        read += 1
+                        yield Chunk(chunk.shard, self._computed(chunk.outcome))
+                return
+            except _Died as died:
+                if died_at == position + read:
+                    self._deaths[died.reason] += 1
+                    self._rows += 1
+                    self.failed[died_at] = Rejection(died.reason, _detail("read", died))
+                died_at = position + read
+            finally:
+                reader.end()
 
-    def _run(self, rows: Any, positions: Sequence[int], outcomes: list[Outcome]) -> tuple[Death, str] | None:
-        """Add the outcomes of `positions` until the child dies; tell how it did."""
-        self._child = self._child or _Child(self.step, self.limits)
-        try:
-            for kind, answer in self._child.compute(rows, positions):
-                outcomes.append(self._read(kind, answer))
-        except _Died as died:
-            self._child = None
-            return died.death, died.detail
-        return None
+    def compute(self, rows: pa.Table) -> Outcome:
+        """Compute `rows` one at a time; the rows that end their child twice are among the rejected.
 
-    def _read(self, kind: str, answer: Any) -> Outcome:
-        if kind == "fault":
-            raise RuntimeError(answer)
-        if kind != "done":
-            raise getattr(errors, kind, GenreRayError)(answer)
-        accepted, rejected = answer
-        # Every table came with a schema of its own, of which thousands would be kept.
-        return pa.Table.from_arrays(accepted.columns, schema=self.step.schema), rejected
+        Raises:
+            GenreRayError: a stage's own, or that a child does not start.
+        """
+        return concatenated([self._row(rows.slice(place, 1)) for place in range(rows.num_rows)], self.schema)
+
+    def refuse_alike(self, shard: str) -> None:
+        """Call the shard's failures an error where all of its rows failed alike: then the rows are not the reason.
+
+        Raises:
+            GenreRayError: no row of the shard went through.
+        """
+        (reason, count), *_ = self._deaths.most_common(1) or [(Reason.CRASHED, 0)]
+        least = ALIKE_CRASHED if reason == Reason.CRASHED else ALIKE_LIMITED
+        if count == self._rows >= least:
+            do = {
+                Reason.TIMED_OUT: f"raise execution.item_timeout_s (now {self.limits.item_timeout_s:g})",
+                Reason.OUT_OF_MEMORY: f"raise execution.item_memory_mib (now {self.limits.memory_mib})",
+            }.get(reason, "see the workers' logs for what every row runs into")
+            raise GenreRayError(f"{shard}: all {count} rows failed alike ({reason}), so the rows are not why; {do}")
+
+    def _computed(self, read: Outcome) -> Outcome:
+        computed = self.compute(read.accepted)
+        return Outcome(computed.accepted, pa.concat_tables([read.rejected, computed.rejected]))
+
+    def _row(self, row: pa.Table) -> Outcome:
+        self._rows += 1
+        for _ in range(2):
+            self._computer = self._computer or _Child(self._make_computer, self.limits.memory_mib)
+            try:
+                (outcome,) = self._computer.call(row, self.limits.item_timeout_s)
+            except _Died as died:
+                self._computer, last = None, died
+                continue
+            # Each answer comes with a schema of its own, of which thousands would be kept.
+            return Outcome(pa.Table.from_arrays(outcome.accepted.columns, schema=self.schema), outcome.rejected)
+        self._deaths[last.reason] += 1
+        return Outcome(self.schema.empty_table(), _rejected(row, Rejection(last.reason, _detail("computed", last))))
+
+
+def concatenated(outcomes: Sequence[Outcome], schema: pa.Schema) -> Outcome:
+    """Several outcomes as one, whose accepted rows have `schema`."""
+    accepted = pa.concat_tables([schema.empty_table(), *(outcome.accepted for outcome in outcomes)])
+    return Outcome(accepted, pa.concat_tables([rejections([]), *(outcome.rejected for outcome in outcomes)]))
+
+
+def _serve_rows(source: Source) -> Serve:
+    def serve(request: tuple[WorkItem, ShardSize, int, dict[int, Rejection]]) -> Iterator[Chunk]:
+        return source.read(*request, singly=True)
+
+    return serve
+
+
+def _serve_outcomes(stages: Sequence[Stage]) -> Serve:
+    opened = open_stages(stages)
+
+    def serve(rows: pa.Table) -> Iterator[Outcome]:
+        yield compute(opened, rows)
+
+    return serve
 
 
 class _Died(Exception):
-    def __init__(self, death: Death, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
-        self.death, self.detail = death, detail
+        self.reason, self.detail = reason, detail
 
 
 class _Child:
-    """A process with the step loaded."""
+    """A process that serves what `make` returns, and may take `memory_mib` more than it takes once it is ready."""
 
-    def __init__(self, step: Any, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, make: Callable[[], Serve], memory_mib: int) -> None:
         self.connection, theirs = Pipe()
         # Not by multiprocessing: it would run the main module again, which is Ray's in a worker.
         self.process = subprocess.Popen(
@@ -141,21 +184,22 @@ class _Child:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
         )
         theirs.close()
-        self.fresh = True
+        self.memory_mib = sys.maxsize
         try:
-            self._send(ray.cloudpickle.dumps(step))
-            self._receive(START_TIMEOUT_S)
+            self._send(make)
+            self._answer(START_TIMEOUT_S)
         except _Died as died:
-            raise GenreRayError(f"expected a child process to start, found that it {died.detail}") from None
+            self.end()
+            raise GenreRayError(f"A child process that isolates rows does not start: it {died.detail}") from None
+        self.memory_mib = _resident_mib(self.process.pid) + memory_mib
 
-    def compute(self, rows: Any, positions: Sequence[int]) -> Iterator[tuple[str, Any]]:
-        """The answers to single rows, in order; raises `_Died` at the row that ended the child."""
-        self._send(ray.cloudpickle.dumps((rows, list(positions))))
-        for _ in positions:
-            answer = self._receive(self.limits.stall_s if self.fresh else self.limits.item_timeout_s)
-            self.fresh = False
-            # Pickled by the child, which was started here and runs the same code.
-            yield ray.cloudpickle.loads(answer)
+    def call(self, request: Any, timeout_s: float, first_timeout_s: float | None = None) -> Iterator[Any]:
+        """The values that answer a request; raises `_Died` where the child ends or is over a limit."""
+        self._send(request)
+        kind, value = self._answer(timeout_s if first_timeout_s is None else first_timeout_s)
+        while kind != END:
+            yield value
+            kind, value = self._answer(timeout_s)
 
     def end(self) -> None:
         """End the process, whatever it is at."""
@@ -163,22 +207,31 @@ class _Child:
         self.process.wait()
         self.connection.close()
 
-    def _send(self, message: bytes) -> None:
+    def _send(self, message: Any) -> None:
         try:
-            self.connection.send_bytes(message)
+            self.connection.send_bytes(ray.cloudpickle.dumps(message))
         except OSError:
             raise self._death() from None
+
+    def _answer(self, timeout_s: float) -> tuple[str, Any]:
+        # Pickled by the child, which was started here and runs the same code.
+        kind, value = ray.cloudpickle.loads(self._receive(timeout_s))
+        if kind == FAULT:
+            raise RuntimeError(value)
+        if kind not in (VALUE, END):
+            raise getattr(errors, kind, GenreRayError)(value)
+        return kind, value
 
     def _receive(self, timeout_s: float) -> bytes:
         deadline = time.monotonic() + timeout_s
         while not self.connection.poll(POLL_S):
             if time.monotonic() > deadline:
                 self.end()
-                raise _Died(Death.TIMED_OUT, f"took more than {timeout_s:g} s")
-            if (held := _resident_mib(self.process.pid)) > self.limits.memory_mib:
+                raise _Died(Reason.TIMED_OUT, f"took more than {timeout_s:g} s")
+            if (held := _resident_mib(self.process.pid)) > self.memory_mib:
                 self.end()
-                found = f"held {held} MiB of memory, more than {self.limits.memory_mib}"
-                raise _Died(Death.OUT_OF_MEMORY, found)
+                found = f"held {held} MiB of memory, more than {self.memory_mib}"
+                raise _Died(Reason.OUT_OF_MEMORY, found)
         try:
             return self.connection.recv_bytes()
         except (EOFError, OSError):
@@ -186,14 +239,14 @@ class _Child:
 
     def _death(self) -> _Died:
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=self.limits.item_timeout_s)
+            self.process.wait(timeout=START_TIMEOUT_S)
         code = self.process.poll()
         self.end()
         if code == OUT_OF_MEMORY:
-            return _Died(Death.OUT_OF_MEMORY, "found no more memory")
+            return _Died(Reason.OUT_OF_MEMORY, "found no more memory")
         if code is not None and code < 0:
-            return _Died(Death.CRASHED, f"was ended by {signal.Signals(-code).name}")
-        return _Died(Death.CRASHED, f"ended with exit code {code}")
+            return _Died(Reason.CRASHED, f"was ended by {signal.Signals(-code).name}")
+        return _Died(Reason.CRASHED, f"ended with exit code {code}")
 
 
 def _resident_mib(pid: int) -> int:
@@ -205,18 +258,12 @@ def _resident_mib(pid: int) -> int:
         return 0
 
 
-def _rejection(row: Any, death: Death, detail: str) -> pa.Table:
-    """The row of `genre_ray.runs.worker.Step`'s second table for a chunk of one row."""
-    if hasattr(row, "column_names") or hasattr(row, "schema"):
-        (values,) = row.to_pylist()
-        uri, recording_id = values.get("source_uri"), values.get("recording_id")
-    else:
-        # A row without an address is its own.
-        uri, recording_id = getattr(row[0], "uri", str(row[0])), getattr(row[0], "recording_id", None)
-    outcome = {
-        "source_uri": uri,
-        "recording_id": recording_id,
-        "reason": str(death),
-        "detail": f"expected to be computed, found twice that the process {detail}",
-    }
-    return pa.table({name: pa.array([value], pa.string()) for name, value in outcome.items()})
+def _detail(done: str, died: _Died) -> str:
+    return f"the process in which the row was {done} {died.detail}, twice"
+
+
+def _rejected(row: pa.Table, why: Rejection) -> pa.Table:
+    """The rejected row for a table of one row."""
+    (values,) = row.select([name for name in ("source_uri", "recording_id") if name in row.column_names]).to_pylist()
+    why = Rejection(why.reason, why.detail, values.get("recording_id"))
+    return rejections([(values.get("source_uri") or "", why)])

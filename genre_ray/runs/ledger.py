@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from genre_ray.errors import InputError, OutputTakenError
 from genre_ray.runs.identity import Identity, refuse_other, run_id
-from genre_ray.runs.plan import Plan, Remainder
+from genre_ray.runs.plan import Plan, RemainingWork
 from genre_ray.storage import objects, tables
 from genre_ray.storage.history import erased_mark
 from genre_ray.storage.schemas import REJECTED
@@ -95,9 +95,9 @@ class Ledger:
             raise InputError(f"{uri}: expected a run's table, found one that genre_ray did not write")
         return cls(output, name, pa.schema([]), run)
 
-    def remaining(self, plans: Sequence[Plan]) -> list[Remainder]:
+    def remaining(self, plans: Sequence[Plan]) -> list[RemainingWork]:
         """What is left of the plans' items."""
-        return [remainder for plan in plans for remainder in plan.remainders(self.shards_done)]
+        return [work for plan in plans for work in plan.remaining(self.shards_done)]
 
     def shards_done(self, item: str) -> int | None:
         """How many shards of a work item are in, from its first on; None when all are. As `progress` otherwise."""

@@ -14,10 +14,11 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from genre_ray.errors import StorageError
 from genre_ray.runs.inventory import Inventory
@@ -37,6 +38,16 @@ class WorkItem:
     files: tuple[StoredFile, ...]
     rows: int | None = None
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading it waits for an object store."""
+        return any(objects.is_remote(file.uri) for file in self.files)
+
+    @property
+    def walk_s(self) -> float:
+        """More seconds than reading all of it takes: a slow core decompresses a MB per second."""
+        return sum(file.size for file in self.files) / 1e6
+
     def to_json(self) -> str:
         """The item as a line of a plan."""
         return json.dumps({**vars(self), "files": [vars(file) for file in self.files]})
@@ -47,60 +58,64 @@ class WorkItem:
         return _item(json.loads(line))
 
 
-@dataclass(frozen=True, slots=True)
-class Remainder:
+class RemainingWork(NamedTuple):
     """What is left to do of a work item: everything from its shard `first_shard` on.
 
     Attributes:
         item: its name.
         chunk: the address of the object that holds it.
-        rows_per_shard: as its plan has it.
+        rows_per_shard: rows that end a shard, as the item's plan has it.
+        bytes_per_shard: bytes that do, likewise.
         first_shard: the first that is left.
         folder: where relative addresses of files begin. Workers have working directories of their own. Plans keep
-            addresses as given: a resume may be in another directory, and must know its inputs again.
+            addresses as given: a resume may be in another directory, and must find its inputs in the plan.
     """
 
     item: str
     chunk: str
     rows_per_shard: int
+    bytes_per_shard: int
     first_shard: int
     folder: str
 
-    def read_item(self) -> WorkItem:
-        """The item from its plan, with absolute addresses.
+    def read_item(self, session: str) -> WorkItem:
+        """Read the item from its plan; its addresses become absolute.
+
+        Args:
+            session: whose work it is: within one session a plan is read once.
 
         Raises:
             StorageError: it cannot be read.
         """
-        for item in _read_chunk(self.chunk).items:
-            if item.name == self.item:
-                files = (replace(file, uri=objects.absolute(file.uri, self.folder)) for file in item.files)
-                return replace(item, files=tuple(files))
-        raise StorageError(f"{self.chunk}: expected the work item {self.item}, found none of this name; restore it")
+        item = _items_of(self.chunk, session).get(self.item)
+        if item is None:
+            raise StorageError(f"{self.chunk}: expected the work item {self.item}, found none of this name; restore it")
+        return replace(item, files=tuple(replace(f, uri=objects.absolute(f.uri, self.folder)) for f in item.files))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The work items of one generation; all shards in it have `rows_per_shard` rows but the last of each item.
+    """The work items of one generation, and when their shards end.
 
     `chunks` are the addresses of the objects that hold its lines, in order.
     """
 
     generation: int
     rows_per_shard: int
+    bytes_per_shard: int
     chunks: tuple[str, ...]
 
     def items(self) -> Iterator[WorkItem]:
         """Every work item."""
         return (item for _, chunk in self._read() for item in chunk.items)
 
-    def remainders(self, shards_done: Callable[[str], int | None]) -> Iterator[Remainder]:
+    def remaining(self, shards_done: Callable[[str], int | None]) -> Iterator[RemainingWork]:
         """What is left of every item, given by its name how many shards are done, or None for all."""
         folder = os.getcwd()
         for uri, chunk in self._read():
             for item in chunk.items:
                 if (done := shards_done(item.name)) is not None:
-                    yield Remainder(item.name, uri, self.rows_per_shard, done, folder)
+                    yield RemainingWork(item.name, uri, self.rows_per_shard, self.bytes_per_shard, done, folder)
 
     def left_out(self) -> Iterator[str]:
         """Inputs that a limit left out: they are known, and no later generation takes them up."""
@@ -120,7 +135,9 @@ class Plan:
 Cut = Callable[[Iterable[StoredFile], int], Iterable[WorkItem]]
 
 
-def settle_plans(output: str, inventory: Inventory, cut: Cut, rows_per_shard: int) -> list[Plan]:
+def settle_plans(
+    output: str, inventory: Inventory, cut: Cut, rows_per_shard: int, bytes_per_shard: int = 2**29
+) -> list[Plan]:
     """The plans of every generation, after adding one for the inputs that no plan has yet.
 
     Of several drivers that add a generation at once one wins, and all go on with its plan.
@@ -130,6 +147,7 @@ def settle_plans(output: str, inventory: Inventory, cut: Cut, rows_per_shard: in
         inventory: the inputs as they are now; takes note of what is planned.
         cut: makes work items of new inputs, named within their generation.
         rows_per_shard: for a new generation; an earlier one keeps its own.
+        bytes_per_shard: likewise.
 
     Raises:
         InputError: an input changed under its name since it was planned, or a table's parts were rewritten.
@@ -142,7 +160,8 @@ def settle_plans(output: str, inventory: Inventory, cut: Cut, rows_per_shard: in
         inventory.refuse_changes()
         if plans and next(inventory.new(), None) is None:
             return plans
-        _write_plan(output, len(plans), rows_per_shard, _lines(inventory, cut, rows_per_shard, len(plans)))
+        size = {"rows_per_shard": rows_per_shard, "bytes_per_shard": bytes_per_shard}
+        _write_plan(output, len(plans), size, _lines(inventory, cut, rows_per_shard, len(plans)))
 
 
 def read_plans(output: str) -> list[Plan]:
@@ -155,7 +174,7 @@ def read_plans(output: str) -> list[Plan]:
     while objects.exists(uri := _plan_uri(output, len(plans))):
         own = _read_chunk(uri)
         chunks = (objects.join(output, "_run", name) for name in own.chunks)
-        plans.append(Plan(len(plans), own.rows_per_shard, (*chunks, uri)))
+        plans.append(Plan(len(plans), own.rows_per_shard, own.bytes_per_shard, (*chunks, uri)))
     return plans
 
 
@@ -169,7 +188,7 @@ def _lines(inventory: Inventory, cut: Cut, rows_per_shard: int, generation: int)
         yield len(uris), json.dumps({"left_out": uris})
 
 
-def _write_plan(output: str, generation: int, rows_per_shard: int, lines: Iterable[tuple[int, str]]) -> None:
+def _write_plan(output: str, generation: int, size: dict[str, int], lines: Iterable[tuple[int, str]]) -> None:
     """Write a plan unless there is one; what was written of a plan that lost is named by nobody."""
     chunks: list[str] = []
     held: list[str] = []
@@ -182,7 +201,7 @@ def _write_plan(output: str, generation: int, rows_per_shard: int, lines: Iterab
             chunks.append(f"plan-{generation:04d}-{hashlib.sha256(content).hexdigest()[:32]}.jsonl.gz")
             objects.write_bytes(objects.join(output, "_run", chunks[-1]), content)
             held, files = [], 0
-    header = json.dumps({"rows_per_shard": rows_per_shard, "chunks": chunks})
+    header = json.dumps({**size, "chunks": chunks})
     objects.put_if_absent(_plan_uri(output, generation), _encode([header, *held]))
 
 
@@ -205,7 +224,14 @@ class _Chunk:
     items: list[WorkItem]
     left_out: list[str]
     rows_per_shard: int = 0
-    chunks: tuple[str, ...] = ()
+    bytes_per_shard: int = 0
+    chunks: Sequence[str] = ()
+
+
+@lru_cache(maxsize=2)
+def _items_of(chunk: str, session: str) -> dict[str, WorkItem]:
+    """The items of a chunk by name: a worker's next item is mostly in the same one."""
+    return {item.name: item for item in _read_chunk(chunk).items}
 
 
 def _read_chunk(uri: str) -> _Chunk:
@@ -217,9 +243,8 @@ def _read_chunk(uri: str) -> _Chunk:
     try:
         lines = [json.loads(line) for line in gzip.decompress(objects.read_bytes(uri)).decode().split("\n")]
         header = lines.pop(0) if "rows_per_shard" in lines[0] else {}
-        # Before there were chunks, the header told what was left out.
-        left_out = [uri for line in (header, *lines) for uri in line.get("left_out", ())]
+        left_out = [uri for line in lines for uri in line.get("left_out", ())]
         items = [_item(line) for line in lines if "left_out" not in line]
-        return _Chunk(items, left_out, header.get("rows_per_shard", 0), tuple(header.get("chunks", ())))
+        return _Chunk(items, left_out, **header)
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{uri}: expected a stored plan, found: {error}; restore it") from None

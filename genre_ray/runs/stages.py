@@ -5,13 +5,13 @@ shard ends after `ShardSize.rows` rows, or before the row that would take it pas
 follow from the item's content alone, and every attempt at an item finds the same shards.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from genre_ray.outcomes import Outcome, Rejection
+from genre_ray.outcomes import Outcome, Rejection, rejections
 from genre_ray.runs.plan import WorkItem
 from genre_ray.storage.objects import StoredFile
 
@@ -139,3 +139,30 @@ class Stage(Protocol):
     def open(self) -> Compute:
         """Load what the stage needs; return the function that turns a table into an outcome with as many rows."""
         ...
+
+
+def open_stages(stages: Sequence[Stage]) -> list[Compute]:
+    """Open every stage, in order; each returned function checks that no row is lost or made."""
+    return [_checked(stage.name, stage.open()) for stage in stages]
+
+
+def compute(opened: Sequence[Compute], rows: pa.Table) -> Outcome:
+    """Take `rows` through all stages; the rejected rows of each stage are kept together."""
+    rejected = [rejections([])]
+    for stage in opened:
+        rows, more = stage(rows)
+        rejected.append(more)
+    return Outcome(rows, pa.concat_tables(rejected))
+
+
+def _checked(name: str, stage: Compute) -> Compute:
+    def call(rows: pa.Table) -> Outcome:
+        outcome = stage(rows)
+        if outcome.num_rows != rows.num_rows:
+            raise AssertionError(
+                f"{name}: {rows.num_rows} rows in, {outcome.accepted.num_rows} out, "
+                f"{outcome.rejected.num_rows} rejected"
+            )
+        return outcome
+
+    return call

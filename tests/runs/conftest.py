@@ -1,4 +1,4 @@
-"""A catalog of small rows, made up, with a step that rejects some of them: what a run does shows in single numbers."""
+"""A catalog of small rows, made up, with a stage that rejects some of them: what a run does shows in single numbers."""
 
 import sys
 import time
@@ -10,7 +10,9 @@ import pytest
 import ray.cloudpickle
 
 from genre_ray.errors import InputError
+from genre_ray.outcomes import Outcome, Rejection, rejections
 from genre_ray.runs.plan import WorkItem
+from genre_ray.runs.stages import Chunk, ShardCounter, ShardSize
 from genre_ray.storage import tables
 from genre_ray.storage.objects import StoredFile
 
@@ -26,10 +28,20 @@ def numbers_file(name: str, rows: int, version: str = "1") -> StoredFile:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Files whose size is their number of rows; a row is `name/position`."""
+    """Files whose size is their number of rows; a row is `name/position`.
+
+    `harm` is done at the positions of an item that it names, when they are read; a row of `rejected` is not accepted.
+    """
 
     files: tuple[StoredFile, ...] = ()
     group: int = 1
+    row_bytes: int = 1
+    harm: dict = field(default_factory=dict)
+    rejected: tuple[str, ...] = ()
+    name: str = "read numbers"
+    schema: pa.Schema = field(
+        default_factory=lambda: pa.schema([("source_uri", pa.string()), ("recording_id", pa.string())])
+    )
 
     def list_inputs(self) -> list[StoredFile]:
         return list(self.files)
@@ -39,12 +51,30 @@ class Numbers:
         groups = [tuple(files[start : start + self.group]) for start in range(0, len(files), self.group)]
         return [WorkItem(f"n{n:03d}", "numbers", group) for n, group in enumerate(groups)]
 
-    def read(self, item: WorkItem, rows_per_shard: int, first_shard: int) -> Iterator[tuple[int, list[str]]]:
+    def read(
+        self, item: WorkItem, size: ShardSize, first_shard: int = 0, failed=None, *, singly=False
+    ) -> Iterator[Chunk]:
         rows = [f"{file.name}/{row}" for file in item.files for row in range(file.size)]
-        for start in range(first_shard * rows_per_shard, len(rows), rows_per_shard):
-            shard = rows[start : start + rows_per_shard]
-            for begin in range(0, len(shard), CHUNK_ROWS):
-                yield start // rows_per_shard, shard[begin : begin + CHUNK_ROWS]
+        counter, held, at = ShardCounter(size), [], 0
+        for position, row in enumerate(rows):
+            shard = counter.add(self.row_bytes)
+            if shard < first_shard:
+                continue
+            if held and (shard != at or len(held) == (1 if singly else CHUNK_ROWS)):
+                yield self._chunk(at, held)
+                held = []
+            at = shard
+            why = (failed or {}).get(position)
+            if why is None and row in self.harm:
+                self.harm[row]()
+            held.append((row, why or (Rejection("unread", "") if row in self.rejected else None)))
+        if held:
+            yield self._chunk(at, held)
+
+    def _chunk(self, shard: int, rows) -> Chunk:
+        accepted = [row for row, why in rows if why is None]
+        table = pa.table({"source_uri": accepted, "recording_id": [None] * len(accepted)}, self.schema)
+        return Chunk(shard, Outcome(table, rejections((row, why) for row, why in rows if why is not None)))
 
 
 @dataclass
@@ -53,23 +83,27 @@ class Keep:
 
     broken: str | None = None
     slow_s: float = 0.0
+    name: str = "keep"
     schema: pa.Schema = field(default_factory=lambda: pa.schema([("row", pa.string())]))
-    gains_from_gpu: bool = False
+    resources: object = None
+    rows_per_call: int | None = None
 
-    def __call__(self, rows: list[str]) -> tuple[pa.Table, pa.Table]:
+    def open(self):
+        return self.keep
+
+    def keep(self, rows: pa.Table) -> Outcome:
         time.sleep(self.slow_s)
-        if self.broken in rows:
+        names = rows["source_uri"].to_pylist()
+        if self.broken in names:
             raise InputError(f"{self.broken}: expected a row, found this; take it out")
-        kept = [row for row in rows if int(row.rpartition("/")[2]) % 3 != 2]
-        gone = [row for row in rows if row not in kept]
-        reasons = {"recording_id": [None] * len(gone), "reason": ["third"] * len(gone), "detail": [""] * len(gone)}
-        schema = pa.schema([(name, pa.string()) for name in ("source_uri", "recording_id", "reason", "detail")])
-        return pa.table({"row": kept}, self.schema), pa.table({"source_uri": gone} | reasons, schema)
+        kept = [row for row in names if int(row.rpartition("/")[2]) % 3 != 2]
+        gone = [(row, Rejection("third", "")) for row in names if row not in kept]
+        return Outcome(pa.table({"row": kept}, self.schema), rejections(gone))
 
 
 @pytest.fixture(scope="session")
 def keep():
-    """`keep(broken=..., slow_s=...)`: the step."""
+    """`keep(broken=..., slow_s=...)`: the stage."""
     return Keep
 
 
@@ -77,8 +111,8 @@ def keep():
 def numbers_of():
     """`numbers_of(7, 3, group=2)`: a source of files with so many rows."""
 
-    def make(*sizes: int, group: int = 1) -> Numbers:
-        return Numbers(tuple(numbers_file(f"f{n:03d}", rows) for n, rows in enumerate(sizes)), group)
+    def make(*sizes: int, **settings) -> Numbers:
+        return Numbers(tuple(numbers_file(f"f{n:03d}", rows) for n, rows in enumerate(sizes)), **settings)
 
     return make
 

@@ -1,0 +1,132 @@
+"""A chain of stages as one dataset of Ray Data: which stages run together, and what their workers reserve.
+
+Neighbours with equal resources are one segment, which moves no rows between processes. Where resources differ, pieces
+of shards stream through Ray's object store, and a slow segment holds back the one before it. Segments that reserve no
+GPU are tasks. The others are actors, so that a model is loaded onto a GPU once.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+
+from genre_ray.config import Execution
+from genre_ray.runs.plan import RemainingWork
+from genre_ray.runs.segment import Segment, Session
+from genre_ray.runs.stages import Resources, Source, Stage
+
+ONE_ROW = 1
+"""Bytes after which Ray hands a block on: each row, which is a piece, is a block of its own."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Where rows come from, and what is done with them before they are written."""
+
+    source: Source
+    stages: tuple[Stage, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the rows that are written."""
+        return self.stages[-1].schema
+
+    def __str__(self) -> str:
+        return " -> ".join([self.source.name, *(stage.name for stage in self.stages), "write"])
+
+
+def segments(chain: Chain, session: Session, execution: Execution, *, split_reading: bool = False) -> list[Segment]:
+    """Cut a chain into segments.
+
+    Args:
+        chain: the source and the stages.
+        session: what the workers share.
+        execution: says what a worker reserves where a stage does not.
+        split_reading: whether reading is a segment of its own although the first stage reserves the same, so that
+            the rows of one item are computed by several workers.
+    """
+    default = Resources(execution.cpus_per_worker)
+    needs = [default, *(stage.resources or default for stage in chain.stages), default]
+    steps: list[Source | Stage | None] = [chain.source, *chain.stages, None]
+    places = list(zip(range(len(steps)), needs, strict=True))
+    if split_reading:
+        groups = [places[:1], *(list(group) for _, group in groupby(places[1:], lambda place: place[1]))]
+    else:
+        groups = [list(group) for _, group in groupby(places, lambda place: place[1])]
+    found: list[Segment] = []
+    schema = chain.source.schema
+    for index, group in enumerate(groups):
+        stages = tuple(chain.stages[place - 1] for place, _ in group if 0 < place <= len(chain.stages))
+        schema = stages[-1].schema if stages else schema
+        source = chain.source if index == 0 else None
+        writes = group[-1][0] == len(steps) - 1
+        found.append(Segment(session, index, source, stages, schema, writes, group[0][1]))
+    return found
+
+
+@contextmanager
+def rows_written(
+    parts: Sequence[Segment], remaining: Sequence[RemainingWork], execution: Execution
+) -> Iterator[Iterator[dict[str, Any]]]:
+    """Run the segments over the remaining work; gives the rows of `pieces.WRITTEN` as they come.
+
+    All workers end with the block.
+    """
+    # Here, not above: it takes seconds to import, which a job that finds nothing to do need not wait for.
+    import ray.data
+
+    context = ray.data.DataContext.get_current().copy()
+    context.target_max_block_size = ONE_ROW
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = -1  # segments have a watchdog of their own, and nodes may take long
+    with ray.data.DataContext.current(context):
+        work = [left._asdict() for left in remaining]
+        data = ray.data.from_items(work, override_num_blocks=len(work))
+        for segment in parts:
+            data = _added(data, segment, execution)
+        with closing(_rows(data)) as rows:
+            yield rows
+
+
+def _rows(data: Any) -> Generator[dict[str, Any]]:
+    batches = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    for batch in batches:
+        yield from batch.to_pylist()
+
+
+def _added(data: Any, segment: Segment, execution: Execution) -> Any:
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
+    needs: dict[str, Any] = {"num_cpus": segment.resources.cpus}
+    if segment.resources.memory_mib:
+        needs["memory"] = segment.resources.memory_mib * 2**20
+    if segment.resources.gpus:
+        worker = type(segment.name, (_SegmentActor,), {})
+        compute: Any = ActorPoolStrategy(min_size=1, max_size=execution.workers)
+        needs |= {"num_gpus": segment.resources.gpus, "fn_constructor_args": [segment]}
+    else:
+        worker, compute = _named(segment), TaskPoolStrategy(size=execution.workers)
+    return data.map_batches(worker, batch_size=1, batch_format="pyarrow", compute=compute, **needs)
+
+
+def _named(segment: Segment) -> Any:
+    def run(batch: pa.Table) -> Iterator[pa.Table]:
+        return segment(batch)
+
+    # Ray shows it in its dashboard, its logs and the titles of its processes.
+    run.__name__ = run.__qualname__ = segment.name
+    return run
+
+
+class _SegmentActor:
+    """A segment whose stages stay open between calls."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        return self._segment(batch)

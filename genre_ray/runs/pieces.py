@@ -1,0 +1,127 @@
+"""What travels between the operators of a run: pieces of shards, packed one to a row, and the parts written of them.
+
+A *piece* is a run of consecutive rows of one shard, often the whole shard. It stays whole however Ray bundles rows,
+because it is one row. The last operator writes a part of each table for each piece. A shard is complete when all its
+pieces are written: their boundaries follow from the item's content, so pieces of different attempts fit together.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from genre_ray import errors
+from genre_ray.errors import GenreRayError
+from genre_ray.outcomes import REJECTED_ROW, Outcome
+from genre_ray.runs.ledger import ShardSummary
+from genre_ray.storage.tables import Part
+
+PART = pa.struct([("path", pa.string()), ("size", pa.int64()), ("rows", pa.int64())])
+WRITTEN = pa.schema(
+    [
+        ("item", pa.string()),
+        ("shard", pa.int64()),
+        ("piece", pa.int64()),
+        ("ends_shard", pa.bool_()),
+        ("ends_item", pa.bool_()),
+        ("rows_in", pa.int64()),
+        ("parts", pa.list_(PART)),
+        ("rejected_parts", pa.list_(PART)),
+        ("error", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+"""A row is a piece that was written, a shard that was committed before (without `rows_in`), or an error."""
+
+
+class Place(NamedTuple):
+    """Where a piece belongs: the piece numbered `piece` of a shard of an item."""
+
+    item: str
+    shard: int
+    piece: int
+    ends_shard: bool
+    ends_item: bool
+
+
+class Piece(NamedTuple):
+    """The rows of a piece, as far as they are computed."""
+
+    place: Place
+    outcome: Outcome
+
+
+def pack(piece: Piece) -> pa.Table:
+    """A piece as a table of one row, whose columns are copied once."""
+    nested = {name: _nested(rows) for name, rows in piece.outcome._asdict().items()}
+    return pa.table({**{name: [value] for name, value in piece.place._asdict().items()}, **nested})
+
+
+def unpack(packed: pa.Table) -> Iterator[Piece | pa.Table]:
+    """The pieces in a table that `pack` made, without a copy; rows that are an error come as they are."""
+    for number in range(packed.num_rows):
+        row = packed.slice(number, 1)
+        if "error" in row.column_names:
+            yield row
+            continue
+        place = Place(*(row[name][0].as_py() for name in Place._fields))
+        accepted, rejected = (
+            pa.Table.from_struct_array(row[name].combine_chunks().flatten()) for name in Outcome._fields
+        )
+        yield Piece(place, Outcome(accepted, rejected.cast(REJECTED_ROW)))
+
+
+def written(place: Place, rows_in: int | None, parts: Iterable[Part] = (), rejected: Iterable[Part] = ()) -> pa.Table:
+    """The row of `WRITTEN` for a piece; without `rows_in` for a shard that was committed before."""
+    both = {"parts": [vars(part) for part in parts], "rejected_parts": [vars(part) for part in rejected]}
+    return pa.Table.from_pylist([{**place._asdict(), "rows_in": rows_in, **both}], schema=WRITTEN)
+
+
+def failure(error: GenreRayError) -> pa.Table:
+    """The row of `WRITTEN` for an error: as a value, since Ray adds advice and tracebacks to what is raised."""
+    return pa.Table.from_pylist([{"error": type(error).__name__, "message": str(error)}], schema=WRITTEN)
+
+
+@dataclass
+class _OpenShard:
+    """The written pieces of a shard by their number, and how many it has, once that is known."""
+
+    pieces: dict[int, dict[str, Any]] = field(default_factory=dict)
+    count: int | None = None
+
+
+def summaries(rows: Iterable[dict[str, Any]]) -> Iterator[ShardSummary]:
+    """Yield a summary for each shard once all its pieces are among the rows of `WRITTEN`; a piece counts once.
+
+    Raises:
+        GenreRayError: the one that a row holds.
+    """
+    shards: dict[tuple[str, int], _OpenShard] = {}
+    for row in rows:
+        if row["error"] is not None:
+            raise getattr(errors, row["error"], GenreRayError)(row["message"])
+        if row["rows_in"] is None:
+            continue
+        place = (row["item"], row["shard"])
+        shard = shards.setdefault(place, _OpenShard())
+        shard.pieces[row["piece"]] = row
+        if row["ends_shard"]:
+            shard.count = row["piece"] + 1
+        if len(shard.pieces) == shard.count:
+            yield _summary(*place, [shard.pieces[number] for number in range(shard.count)])
+            del shards[place]
+
+
+def _summary(item: str, shard: int, pieces: list[dict[str, Any]]) -> ShardSummary:
+    parts, rejected = (
+        tuple(Part(**part) for piece in pieces for part in piece[name]) for name in ("parts", "rejected_parts")
+    )
+    rows_in = sum(piece["rows_in"] for piece in pieces)
+    return ShardSummary(item, shard, pieces[-1]["ends_item"], rows_in, parts, rejected)
+
+
+def _nested(rows: pa.Table) -> pa.Array:
+    columns = [column.combine_chunks() for column in rows.columns]
+    values = pa.StructArray.from_arrays(columns, fields=list(rows.schema))
+    return pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
