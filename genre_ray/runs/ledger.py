@@ -1,13 +1,17 @@
-"""The record of a run, kept in the Delta logs of its two tables: who owns the output and which shards are in.
+"""The record of a run, kept in the Delta logs of its two tables: who owns the output and which shards are committed.
 
-A shard is in when the data table has its transaction `run_id/item/index`. The rejected table is committed first, so
-that a shard that is in has all its rows: rows out + rows rejected = rows in, each once. That first commit decides which
-attempt counts, and notes its data parts: two attempts may judge a row differently (a file that could not be read, a
-limit on time), and the rows of one must not meet the rejections of another. An attempt that comes second is refused by
-the log; the parts it wrote stay unnamed.
+A shard is committed when the data table has its transaction `run_id/item/index`. The version of that transaction is
+`2 * rows_in + last`: how many rows the shard had, and whether its item ends with it. Both outlive the parts, which may
+be compacted or rewritten. Only the last shard of an item can be empty, so a version is never 0.
+
+The rejected table is committed first, so a committed shard has all its rows: rows kept + rows rejected = rows in, each
+once. That first commit decides which attempt counts, and notes its data parts: two attempts may judge a row differently
+(a file that could not be read, a limit on time), and the rows of one must not meet the rejections of another. The log
+refuses a second attempt; the parts it wrote stay unnamed.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -17,18 +21,24 @@ from genre_ray.errors import InputError, OutputTakenError
 from genre_ray.runs.identity import Identity, refuse_other, run_id
 from genre_ray.runs.plan import Plan, RemainingWork
 from genre_ray.storage import objects, tables
-from genre_ray.storage.history import erased_mark
+from genre_ray.storage.history import ERASED, erased_mark
 from genre_ray.storage.schemas import REJECTED
 from genre_ray.storage.tables import Append, Part
 from genre_ray.storage.transactions import read_notes
 
-MIDDLE, LAST = 1, 2
-"""What a shard's transaction says: that more of its item may follow, or that the item ends with it."""
-
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What a worker tells of a shard that it has written."""
+    """A shard that a worker has written and nobody has committed yet.
+
+    Attributes:
+        item: the name of its work item.
+        index: its position among the shards of the item, from 0.
+        last: whether the item ends with it.
+        rows_in: how many rows the source gave; at least 1, except in a last shard.
+        parts: what was written for the data table.
+        rejected_parts: what was written for the rejected table.
+    """
 
     item: str
     index: int
@@ -109,15 +119,53 @@ class Ledger:
 
         As of the claim or the latest commit: what other drivers do meanwhile is done twice at worst, and in once.
         """
-        done, mark = 0, None
-        while mark != LAST and (mark := self._data.transaction_version(self._transaction(item, done))) is not None:
+        done = 0
+        while (version := self._data.transaction_version(self._transaction(item, done))) is not None:
             done += 1
-        return done, mark == LAST
+            if _is_last(version):
+                return done, True
+        return done, False
+
+    def rows_in(self, item: str, index: int) -> int | None:
+        """How many rows a shard had before any was rejected or erased; None when it is not committed."""
+        version = self._data.transaction_version(self._transaction(item, index))
+        return None if version is None else _rows_in(version)
+
+    def rows_to_commit(self, item: str, index: int) -> int:
+        """How many rows a shard had whose rejected rows are committed and whose data are not; 0 for other shards."""
+        name = self._transaction(item, index)
+        version = self._rejected.transaction_version(name)
+        return 0 if version is None or self._data.transaction_version(name) is not None else _rows_in(version)
 
     def erased(self, shard: str) -> int:
         """How many rows of a shard, named as its parts are, were erased from the two tables."""
         mark = erased_mark(shard)
         return sum(table.transaction_version(mark) or 0 for table in (self._data, self._rejected))
+
+    def bounds(self) -> tuple[int, int] | None:
+        """The fewest and the most rows, kept, rejected or erased, that both tables can have, as their logs state.
+
+        The two differ while the rejected rows of a shard are committed and its data are not. None when the shards
+        cannot be listed, because another program wrote the checkpoints.
+        """
+        data, rejected = (table.transactions(f"{self.run}/") for table in (self._data, self._rejected))
+        if data is None or rejected is None:
+            return None
+        committed = sum(map(_rows_in, data.values()))
+        return committed, committed + sum(_rows_in(rejected[name]) for name in rejected.keys() - data.keys())
+
+    def erased_by_name(self) -> Counter[str] | None:
+        """How many rows were erased, by the shard or the compacted part that had them; None as for `bounds`."""
+        found: Counter[str] = Counter()
+        for table in (self._data, self._rejected):
+            if (marks := table.transactions(ERASED)) is None:
+                return None
+            found.update({name.removeprefix(ERASED): count for name, count in marks.items()})
+        return found
+
+    def parts(self) -> list[Part]:
+        """The parts of both tables, of the versions that everything else here is about."""
+        return [*tables.parts_of(self._data), *tables.parts_of(self._rejected)]
 
     def commit(self, summaries: Sequence[ShardSummary]) -> int:
         """Make shards durable; return how many were not in yet."""
@@ -145,18 +193,28 @@ class Ledger:
         for name, note in read_notes(self._rejected, transactions).items():
             parts = tuple(Part(**part) for part in json.loads(note))
             if all(map(self._is_there, parts)):
-                decided[name] = Append(name, parts, self._rejected.transaction_version(name) or MIDDLE)
+                version = self._rejected.transaction_version(name)
+                assert version is not None  # the commit that has the note has the transaction
+                decided[name] = Append(name, parts, version)
         return decided
 
     def _is_there(self, part: Part) -> bool:
         return objects.exists(objects.join(self.data_uri, part.path))
 
     def _append(self, summary: ShardSummary, parts: Sequence[Part], note: str = "") -> Append:
-        mark = LAST if summary.last else MIDDLE
-        return Append(self._transaction(summary.item, summary.index), parts, mark, note)
+        version = 2 * summary.rows_in + summary.last
+        return Append(self._transaction(summary.item, summary.index), parts, version, note)
 
     def _transaction(self, item: str, index: int) -> str:
         return f"{self.run}/{item}/{index}"
+
+
+def _rows_in(version: int) -> int:
+    return version // 2
+
+
+def _is_last(version: int) -> bool:
+    return version % 2 == 1
 
 
 def _note(parts: Sequence[Part]) -> str:

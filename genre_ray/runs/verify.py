@@ -1,14 +1,15 @@
 """Whether tables, bundles and runs at rest are what they were when they were written.
 
-A part's name carries its checksum, the log its size and rows. Parts that another program rewrote have no checksum:
-their size, rows and pages are checked, and they are counted apart.
+The log of a table has the size and the number of rows of each part. A part that genre_ray wrote has its checksum in its
+name, a compacted part has it in the log (`genre_ray.runs.compact`). Parts that another program wrote have none: their
+size, rows and pages are checked, and they are counted apart.
 """
 
 import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,13 +21,13 @@ from genre_ray.errors import GenreRayError, NotFoundError, StorageError
 from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.plan import WorkItem, read_plans
 from genre_ray.storage import bundles, history, objects, tables
-from genre_ray.storage.history import shard_of
 from genre_ray.storage.objects import StoredFile
 from genre_ray.storage.tables import Part
-from genre_ray.storage.transactions import LOG
+from genre_ray.storage.transactions import LOG, Table
 
 THREADS = 4
-_CHECKSUM = re.compile(r"-[0-9a-f]{12}-([0-9a-f]{32})\.parquet$")
+_SHARD = re.compile(r"\d{4}-.+-\d{5,}")
+"""What `shard_name` gives: an item is named `generation-name`. Compacted parts are named `part-…`."""
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Finding:
         counts: what was counted, e.g. `rows`, `parts`, `by_checksum`.
         damage: a sentence each.
         orphans: files that no version names.
+        unfinished: whether a sentence of `damage` only says that a run has work left.
     """
 
     uri: str
@@ -46,6 +48,12 @@ class Finding:
     counts: dict[str, Any] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    unfinished: bool = False
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether something is damaged that no resume will repair."""
+        return len(self.damage) > self.unfinished
 
     def summary(self) -> dict[str, Any]:
         """The finding as plain JSON values."""
@@ -96,18 +104,17 @@ def verify_table(uri: str, listed: Sequence[StoredFile], limit: int | None = Non
     """Compare a table's log with the files that were listed before it is read."""
     finding = Finding(uri, "table")
     try:
-        parts, named = tables.list_parts(uri), history.named_parts(uri) | _promised(uri)
+        table = tables.open_table(uri)
+        parts, named = tables.parts_of(table), history.named_parts(uri) | _promised(uri)
     except (GenreRayError, ValueError) as error:
         finding.damage.append(f"{uri}: expected a readable log, found: {error}")
         return finding
     unnamed = (f for f in listed if f.name.endswith(".parquet") and not f.name.startswith(f"{LOG}/"))
     finding.orphans = [file.uri for file in unnamed if file.name not in named]
     checked = parts[:limit]
-    with ThreadPoolExecutor(THREADS) as pool:
-        damage = list(pool.map(lambda part: _part_damage(uri, part), checked))
-    found = zip(checked, damage, strict=True)
-    finding.damage += [f"{objects.join(uri, part.path)}: {why}" for part, why in found if why]
-    by_checksum = sum(_CHECKSUM.search(part.path) is not None for part in checked)
+    recorded = recorded_checksums(table, checked)
+    finding.damage += parts_damage(uri, checked, recorded)
+    by_checksum = sum(part.path in recorded or history.named_checksum(part.path) is not None for part in checked)
     finding.counts = {"rows": sum(part.rows or 0 for part in parts), "parts": len(parts), "by_checksum": by_checksum}
     finding.counts["by_size_and_rows"] = len(checked) - by_checksum
     return finding
@@ -119,7 +126,21 @@ def _promised(uri: str) -> set[str]:
     return history.noted_parts(rejected) if tables.is_table(rejected) else set()
 
 
-def _part_damage(uri: str, part: Part) -> str | None:
+def recorded_checksums(table: Table, parts: Iterable[Part]) -> dict[str, int]:
+    """The checksums that the table's log has of parts, by path; of parts whose names carry none."""
+    unnamed = [part.path for part in parts if history.named_checksum(part.path) is None]
+    versions = {path: table.transaction_version(history.checksum_mark(path)) for path in unnamed}
+    return {path: version for path, version in versions.items() if version is not None}
+
+
+def parts_damage(uri: str, parts: Sequence[Part], recorded: Mapping[str, int]) -> list[str]:
+    """A sentence for each of a table's parts that is not as the log and the checksums have it."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        damage = list(pool.map(lambda part: _part_damage(uri, part, recorded.get(part.path)), parts))
+    return [f"{objects.join(uri, part.path)}: {why}" for part, why in zip(parts, damage, strict=True) if why]
+
+
+def _part_damage(uri: str, part: Part, recorded: int | None) -> str | None:
     try:
         content = objects.read_bytes(objects.join(uri, part.path))
     except NotFoundError:
@@ -128,12 +149,15 @@ def _part_damage(uri: str, part: Part) -> str | None:
         return f"unreadable: {error}"
     if len(content) != part.size:
         return f"expected {part.size} bytes, found {len(content)}"
-    named = _CHECKSUM.search(part.path)
-    if named and hashlib.sha256(content).hexdigest()[:32] != named[1]:
-        return f"altered: expected a SHA-256 that begins with {named[1]}"
+    named = history.named_checksum(part.path)
+    if named is not None and hashlib.sha256(content).hexdigest()[:32] != named:
+        return f"altered: expected a SHA-256 that begins with {named}"
+    if recorded is not None and history.checksum(content) != recorded:
+        return "altered: its SHA-256 is not the one that the log has"
     try:
         parquet = pq.ParquetFile(pa.BufferReader(content))
-        rows = sum(batch.num_rows for batch in parquet.iter_batches()) if not named else parquet.metadata.num_rows
+        by_checksum = named is not None or recorded is not None
+        rows = parquet.metadata.num_rows if by_checksum else sum(batch.num_rows for batch in parquet.iter_batches())
     except (pa.ArrowException, OSError) as error:
         return f"expected Parquet, found: {error}"
     return None if rows == part.rows else f"expected {part.rows} rows, found {rows}"
@@ -156,7 +180,9 @@ def verify_bundle(uri: str) -> Finding:
 
 
 def verify_run(output: str, names: Sequence[str]) -> Finding:
-    """Check the law of a run: every shard of the plan is in, each once, and no row of it is missing.
+    """Check that every shard of the plan is committed once, with all the rows that the log states for it.
+
+    Compaction merges parts of several shards. Where it did, the rows of both tables are compared in total.
 
     Args:
         output: the run's.
@@ -169,22 +195,30 @@ def verify_run(output: str, names: Sequence[str]) -> Finding:
         return finding
     try:
         ledger, plans = Ledger.open(output, names[0]), read_plans(output)
-        rows = _rows_per_shard(ledger)
         finding.counts = {"run_id": ledger.run, "items": 0, "shards": 0, "items_left": 0}
+        stated: dict[str, int] = {}
         for item, size in ((item, plan.rows_per_shard) for plan in plans for item in plan.items()):
             shards, complete = ledger.progress(item.name)
             finding.counts["items"] += 1
             finding.counts["shards"] += shards
             finding.counts["items_left"] += not complete
-            if rows is not None:
-                finding.damage += _shard_damage(ledger, item, shards, complete, size, rows)
-        finding.counts["rows_of_shards"] = "checked" if rows is not None else "unknown, parts were rewritten elsewhere"
+            rows_in = [ledger.rows_in(item.name, index) or 0 for index in range(shards)]
+            finding.damage += _statement_damage(output, item, size, rows_in, complete)
+            stated |= {shard_name(item.name, index): count for index, count in enumerate(rows_in)}
+        finding.counts["rows_of_shards"], damage = _rows_damage(ledger, stated)
+        finding.damage += damage
     except (GenreRayError, ValueError, KeyError) as error:
         finding.damage.append(f"{output}: expected a run's tables and plan, found: {error}")
         return finding
     if finding.counts["items_left"]:
         finding.damage.append(f"{output}: {finding.counts['items_left']} work items are not complete; --resume the run")
+        finding.unfinished = True
     return finding
+
+
+def shard_name(item: str, index: int) -> str:
+    """How the parts of a shard are named, before the attempt and the checksum."""
+    return f"{item}-{index:05d}"
 
 
 def old_orphans(finding: Finding, age_days: float) -> list[str]:
@@ -193,28 +227,61 @@ def old_orphans(finding: Finding, age_days: float) -> list[str]:
     return [uri for uri in finding.orphans if (written := objects.modified_s(uri)) is not None and written <= latest]
 
 
-def _rows_per_shard(ledger: Ledger) -> Counter[str] | None:
-    """Rows that the logs name for each shard; None when parts have names that do not tell their shard."""
-    found: Counter[str] = Counter()
-    for uri in (ledger.data_uri, ledger.rejected_uri):
-        for part in tables.list_parts(uri):
-            if not _CHECKSUM.search(part.path):
-                return None
-            found[shard_of(part.path)] += part.rows
-    return found
-
-
-def _shard_damage(
-    ledger: Ledger, item: WorkItem, shards: int, complete: bool, size: int, rows: Counter[str]
+def _statement_damage(
+    output: str, item: WorkItem, rows_per_shard: int, rows_in: Sequence[int], complete: bool
 ) -> Iterator[str]:
-    total = 0
-    for index in range(shards):
-        shard = f"{item.name}-{index:05d}"
-        found = rows[shard] + ledger.erased(shard)
-        total += found
-        is_last = complete and index == shards - 1
-        if found > size or (found < size and not is_last):
-            yield f"{ledger.output}: shard {shard}: expected {size} rows kept, rejected or erased, found {found}"
+    """What is wrong with the rows that the log states for the shards of an item."""
+    for index, count in enumerate(rows_in):
+        if count > rows_per_shard:
+            shard = shard_name(item.name, index)
+            yield f"{output}: shard {shard}: expected at most {rows_per_shard} rows, the log states {count}"
     expected = item.rows if item.kind == "table" else len(item.files) if item.kind == "documents" else None
-    if complete and expected is not None and total != expected:
-        yield f"{ledger.output}: item {item.name}: expected {expected} rows kept, rejected or erased, found {total}"
+    if complete and expected is not None and sum(rows_in) != expected:
+        yield f"{output}: item {item.name}: expected {expected} rows, the log states {sum(rows_in)}"
+
+
+def _rows_damage(ledger: Ledger, stated: Mapping[str, int]) -> tuple[str, list[str]]:
+    """Compare the rows of a run with those that its log states; return (how it was done, what is wrong).
+
+    Args:
+        ledger: the run's.
+        stated: rows of each committed shard.
+    """
+    by_shard: Counter[str] = Counter()
+    others = []  # rows of parts that hold no single shard
+    for part in ledger.parts():
+        name = history.shard_of(part.path)
+        if _SHARD.fullmatch(name) and history.named_checksum(part.path) is not None:
+            by_shard[name] += part.rows
+        else:
+            others.append(part.rows)
+    erased = ledger.erased_by_name()
+    erased_of_others = sum(count for name, count in (erased or {}).items() if not _SHARD.fullmatch(name))
+    compacted = bool(others or erased_of_others)
+    damage: list[str] = []
+    for shard in sorted(stated.keys() | by_shard.keys()):
+        found = by_shard[shard] + ledger.erased(shard)
+        fewest, most = (stated[shard],) * 2 if shard in stated else (0, _rows_of_uncommitted(ledger, shard))
+        # A shard without a part of its own may be in a compacted one.
+        if found > most or (found < fewest and not compacted):
+            damage.append(f"{ledger.output}: shard {shard}: {_expected(fewest, most)}, found {found}")
+    if not compacted:
+        return "checked", damage
+    bounds = ledger.bounds()
+    if None in others or bounds is None or erased is None:
+        return "unknown, another program wrote parts or checkpoints", damage
+    found = by_shard.total() + sum(others) + erased.total()
+    if not bounds[0] <= found <= bounds[1]:
+        damage.append(f"{ledger.output}: {_expected(*bounds)} in both tables, found {found}")
+    return "checked in total, parts were compacted", damage
+
+
+def _rows_of_uncommitted(ledger: Ledger, shard: str) -> int:
+    """The most rows that a shard can have which the plan's items do not count as committed."""
+    item, _, index = shard.rpartition("-")
+    return ledger.rows_in(item, int(index)) or ledger.rows_to_commit(item, int(index))
+
+
+def _expected(fewest: int, most: int) -> str:
+    count = str(most) if fewest == most else f"{fewest} to {most}"
+    return f"expected {count} rows kept, rejected or erased"

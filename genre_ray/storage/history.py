@@ -1,6 +1,8 @@
 """What a Delta log tells of all versions that it still has, and the one change that rewrites parts: erasing rows."""
 
+import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -11,6 +13,11 @@ from genre_ray.errors import InputError, StorageError
 from genre_ray.storage import objects, retries, tables
 from genre_ray.storage.tables import Part
 from genre_ray.storage.transactions import LOG, NOTES, Table, read_actions
+
+ERASED, CHECKSUM = "genre_ray.erased/", "genre_ray.checksum/"
+"""How the names of the transactions begin that count erased rows, and that keep checksums of compacted parts."""
+
+_CHECKSUM = re.compile(r"-[0-9a-f]{12}-([0-9a-f]{32})\.parquet$")
 
 
 def named_parts(uri: str) -> set[str]:
@@ -40,7 +47,23 @@ def noted_parts(uri: str) -> set[str]:
 
 def erased_mark(shard: str) -> str:
     """The transaction whose version says how many rows of a shard were erased; it outlives checkpoints."""
-    return f"genre_ray.erased/{shard}"
+    return f"{ERASED}{shard}"
+
+
+def checksum_mark(path: str) -> str:
+    """The transaction whose version is `checksum` of a part; for parts whose names carry none."""
+    return f"{CHECKSUM}{path}"
+
+
+def checksum(content: bytes) -> int:
+    """The first 63 bits of the SHA-256 of a part's content: what fits into a transaction's version."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
+
+
+def named_checksum(path: str) -> str | None:
+    """The first 32 hexadecimal digits of a part's SHA-256, from its name; None when another program named it."""
+    found = _CHECKSUM.search(path)
+    return found[1] if found else None
 
 
 def shard_of(part: str) -> str:

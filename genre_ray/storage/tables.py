@@ -142,7 +142,12 @@ def open_part(uri: str) -> Iterator[pq.ParquetFile]:
 
 def list_parts(uri: str, version: int | None = None) -> list[Part]:
     """The parts that a version of the table names, sorted by path."""
-    actions = pa.table(open_table(uri, version).get_add_actions(flatten=True))
+    return parts_of(open_table(uri, version))
+
+
+def parts_of(table: Table) -> list[Part]:
+    """The parts that the table names at its version, sorted by path."""
+    actions = pa.table(table.get_add_actions(flatten=True))
     columns = [actions[name].to_pylist() for name in ("path", "size_bytes", "num_records")]
     return sorted((Part(path, size, rows) for path, size, rows in zip(*columns, strict=True)), key=lambda p: p.path)
 

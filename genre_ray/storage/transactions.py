@@ -49,10 +49,26 @@ class Table(DeltaTable):
         Raises:
             StorageError: the log cannot be read.
         """
+        return self._known.get(app_id) if self._is_known() else super().transaction_version(app_id)
+
+    def transactions(self, prefix: str) -> dict[str, int] | None:
+        """The newest versions of all transactions whose names begin with `prefix`, as of the table's version.
+
+        None when this class cannot read the log's checkpoint: delta-rs finds single transactions, but lists none.
+
+        Raises:
+            StorageError: the log cannot be read.
+        """
+        if not self._is_known():
+            return None
+        return {name: version for name, version in self._known.items() if name.startswith(prefix)}
+
+    def _is_known(self) -> bool:
+        """Whether `_known` is of the table's version, after reading what is new; if not, delta-rs is asked."""
         version = self.version()
         if version not in (self._known_at, self._left_at):
             self._catch_up(version)
-        return super().transaction_version(app_id) if version == self._left_at else self._known.get(app_id)
+        return version != self._left_at
 
     def _catch_up(self, version: int) -> None:
         try:
