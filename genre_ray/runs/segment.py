@@ -10,10 +10,9 @@ empty row for each shard that was committed meanwhile, and computes only the oth
 """
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 
 import pyarrow as pa
 
@@ -133,18 +132,17 @@ class Segment:
                 isolation.refuse_alike(f"{place.item}/{place.shard}")
         else:
             with Watchdog(self.session.limits.stall_s()) as watchdog:
-                whole = [Chunk(place.shard, Outcome(rows, rejections([])))]
-                computed = concatenated([chunk.outcome for chunk in self.flow(whole, watchdog)], self.schema)
+                computed = concatenated(list(self.flow([Outcome(rows, rejections([]))], watchdog)), self.schema)
         rejected = pa.concat_tables([piece.outcome.rejected, computed.rejected])
         return Piece(place, Outcome(computed.accepted, rejected))
 
-    def flow(self, chunks: Iterable[Chunk], watchdog: Watchdog) -> Iterator[Chunk]:
-        """The chunks through all stages, each of which gets as many rows at once as it asks for."""
+    def flow(self, outcomes: Iterable[Outcome], watchdog: Watchdog) -> Iterator[Outcome]:
+        """The outcomes of a shard through all stages, each of which gets as many rows at once as it asks for."""
         key = (self.session.name, self.index)
         if key not in _opened:
             _opened.clear()
             _opened[key] = open_stages(self.stages)
-        flowing = iter(chunks)
+        flowing = iter(outcomes)
         for stage, opened in zip(self.stages, _opened[key], strict=True):
             flowing = _through(flowing, opened, stage.rows_per_call, watchdog)
         return flowing
@@ -173,103 +171,116 @@ class _Reading:
         self.size = ShardSize(work.rows_per_shard, work.bytes_per_shard)
         self.first, self.position, self.attempt = first, position, attempt
         self.failed: dict[int, Rejection] = {}
+        self.ended = False
+        """Whether the item ends with the shard that was read last."""
         limits = segment.session.limits
         self.watchdog = Watchdog(limits.stall_s(remote=item.is_remote) + item.walk_s)
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield the item's pieces, in order; the last one of the item is known when reading has ended."""
-        shard, number, last = self.first, 0, False
-        held: list[Outcome] = []
-        chunks = self._chunks()
-        while not last:
-            chunk = next(chunks, None)
-            last = chunk is None
-            ends_shard = chunk is None or chunk.shard != shard
-            if ends_shard or self._is_full(held):
-                place = Place(self.item.name, shard, number, ends_shard, last)
-                # The whole is dropped here before it is taken on.
-                yield Piece(place, concatenated(held, self.segment.schema))
-                held, number = [], number + 1
-            if chunk is not None and ends_shard:
-                shard, number = chunk.shard, 0
+        """Yield the item's pieces, in order."""
+        shard = self.first
+        with ExitStack() as stack:
+            chunks: _Chunks | None = None
+            while not self.ended:
+                if self.attempt.deaths and self.attempt.shard == shard:
+                    chunks, outcomes = None, self._isolated(shard)
+                else:
+                    chunks = chunks or stack.enter_context(self._reader(shard))
+                    outcomes = self._plain(chunks, shard)
+                held: list[Outcome] = []
+                number = 0
+                for outcome in outcomes:
+                    if self._is_full(held):
+                        yield self._piece(shard, number, held, ends_shard=False)
+                        held, number = [], number + 1
+                    held.append(outcome)
+                    self.position += outcome.num_rows
+                yield self._piece(shard, number, held, ends_shard=True)
+                shard += 1
                 self.attempt.advance(shard)
-            held += [chunk.outcome] if chunk is not None else []
 
-    def _is_full(self, held: list[Outcome]) -> bool:
+    def _piece(self, shard: int, number: int, held: Sequence[Outcome], *, ends_shard: bool) -> Piece:
+        place = Place(self.item.name, shard, number, ends_shard, ends_shard and self.ended)
+        return Piece(place, concatenated(held, self.segment.schema))
+
+    def _is_full(self, held: Sequence[Outcome]) -> bool:
         return not self.segment.writes and sum(outcome.accepted.nbytes for outcome in held) >= PIECE_BYTES
 
-    def _chunks(self) -> Iterator[Chunk]:
-        """The computed chunks from the first shard on; a shard over which a worker died goes through children."""
-        suspect = self.attempt.shard
-        if not self.attempt.deaths or suspect < self.first:
-            yield from self._plain(self.first)
-            return
-        if suspect > self.first:
-            for chunk in self._plain(self.first):
-                if chunk.shard >= suspect:
-                    break
-                self.position += chunk.outcome.num_rows
-                yield chunk
-        logger.warning(
-            "%s/%d: a worker died over this shard; its rows are read and computed one at a time, in child processes",
-            self.item.name,
-            suspect,
-        )
-        limits, stages, schema = self.segment.session.limits, self.segment.stages, self.segment.schema
-        isolation = Isolation(self.source, stages, schema, limits, self.failed)
-        # The children have limits of their own.
-        with isolation, self.watchdog.suspended():
-            ended = True
-            for chunk in isolation.read(self.item, self.size, suspect, self.position):
-                if chunk.shard != suspect:
-                    ended = False
-                    break
-                yield chunk
-            isolation.refuse_alike(f"{self.item.name}/{suspect}")
-        if not ended:
-            yield from self._plain(suspect + 1)
-
-    def _plain(self, first: int) -> Iterator[Chunk]:
+    @contextmanager
+    def _reader(self, first: int) -> Iterator["_Chunks"]:
         chunks = self.source.read(self.item, self.size, first, self.failed)
         with ExitStack() as stack:
             # What kills in reading must not do so ahead, before the shards that came earlier are written.
             if not self.attempt.deaths and (self.segment.resources.cpus > 1 or self.item.is_remote):
                 chunks = stack.enter_context(read_ahead(chunks))
-            found = None
-            for chunk in self.segment.flow(chunks, self.watchdog):
-                self.watchdog.progress()
-                found = found or chunk
-                yield chunk
-        if first and (found is None or found.shard != first):
+            yield _Chunks(chunks)
+
+    def _plain(self, chunks: "_Chunks", shard: int) -> Iterator[Outcome]:
+        if shard and (chunks.next is None or chunks.next.shard != shard):
             raise InputError(
-                f"{self.item.files[0].uri}: no rows of shard {first} are there, although the shards before it were "
-                "committed; the input is not the one that this run was planned for. Restore it, then --resume"
+                f"{self.item.files[0].uri}: no rows of shard {shard} are there, although the shards before it are; "
+                "the input is not the one that this run was planned for. Restore it, then --resume"
             )
+        for outcome in self.segment.flow(chunks.of_shard(shard), self.watchdog):
+            self.watchdog.progress()
+            yield outcome
+        self.ended = chunks.next is None
+
+    def _isolated(self, shard: int) -> Iterator[Outcome]:
+        """The outcomes of a shard over which a worker died, through child processes."""
+        logger.warning(
+            "%s/%d: a worker died over this shard; its rows are read and computed one at a time, in child processes",
+            self.item.name,
+            shard,
+        )
+        limits, stages, schema = self.segment.session.limits, self.segment.stages, self.segment.schema
+        isolation = Isolation(self.source, stages, schema, limits, self.failed)
+        # The children have limits of their own.
+        with isolation, self.watchdog.suspended():
+            self.ended = True
+            for chunk in isolation.read(self.item, self.size, shard, self.position):
+                if chunk.shard != shard:
+                    self.ended = False
+                    break
+                yield chunk.outcome
+            isolation.refuse_alike(f"{self.item.name}/{shard}")
+
+
+class _Chunks:
+    """The chunks of an item; the next one is read before it is asked for, which tells whether its shard goes on."""
+
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self._chunks = chunks
+        self.next = next(chunks, None)
+
+    def of_shard(self, shard: int) -> Iterator[Outcome]:
+        """The outcomes of one shard, the next one that has any."""
+        while self.next is not None and self.next.shard == shard:
+            yield self.next.outcome
+            self.next = next(self._chunks, None)
 
 
 def _through(
-    chunks: Iterator[Chunk], opened: Compute, rows_per_call: int | None, watchdog: Watchdog
-) -> Iterator[Chunk]:
-    """The chunks after one stage; up to `rows_per_call` rows of a shard are gathered for each call of it."""
-    held: list[pa.Table] = []
-    rejected: list[pa.Table] = []
-    count, shard = 0, 0
+    outcomes: Iterator[Outcome], stage: Compute, rows_per_call: int | None, watchdog: Watchdog
+) -> Iterator[Outcome]:
+    """The outcomes of a shard after one more stage; up to `rows_per_call` rows are gathered for each call of it."""
+    held: list[Outcome] = []
+    count = 0
 
-    def computed() -> Chunk:
-        rows = held[0] if len(held) == 1 else pa.concat_tables(held)
+    def computed() -> Outcome:
+        rows = held[0].accepted if len(held) == 1 else pa.concat_tables(outcome.accepted for outcome in held)
         watchdog.progress()
-        outcome = opened(rows)
-        return Chunk(shard, Outcome(outcome.accepted, pa.concat_tables([*rejected, outcome.rejected])))
+        accepted, rejected = stage(rows)
+        return Outcome(accepted, pa.concat_tables([*(outcome.rejected for outcome in held), rejected]))
 
-    for chunk in chain(chunks, [None]):
-        if held and (chunk is None or chunk.shard != shard or rows_per_call is None or count >= rows_per_call):
+    for outcome in outcomes:
+        if held and (rows_per_call is None or count >= rows_per_call):
             yield computed()
-            held, rejected, count = [], [], 0
-        if chunk is not None:
-            shard = chunk.shard
-            held.append(chunk.outcome.accepted)
-            rejected.append(chunk.outcome.rejected)
-            count += chunk.outcome.accepted.num_rows
+            held, count = [], 0
+        held.append(outcome)
+        count += outcome.accepted.num_rows
+    if held:
+        yield computed()
 
 
 def _part(uri: str, name: str, rows: pa.Table) -> tuple[Part, ...]:

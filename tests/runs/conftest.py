@@ -2,17 +2,27 @@
 
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 import pyarrow as pa
 import pytest
 import ray.cloudpickle
 
+from genre_ray.config import Execution
 from genre_ray.errors import InputError
 from genre_ray.outcomes import Outcome, Rejection, rejections
-from genre_ray.runs.plan import WorkItem
+from genre_ray.runs.dataflow import Chain, segments
+from genre_ray.runs.identity import make_identity
+from genre_ray.runs.inventory import Inventory
+from genre_ray.runs.ledger import Ledger
+from genre_ray.runs.pieces import summaries
+from genre_ray.runs.plan import WorkItem, settle_plans
+from genre_ray.runs.segment import Session
 from genre_ray.runs.stages import Chunk, ShardCounter, ShardSize
+from genre_ray.runs.watchdog import Limits
 from genre_ray.storage import tables
 from genre_ray.storage.objects import StoredFile
 
@@ -115,6 +125,56 @@ def numbers_of():
         return Numbers(tuple(numbers_file(f"f{n:03d}", rows) for n, rows in enumerate(sizes)), **settings)
 
     return make
+
+
+def rows_inline(parts, work, taken=None):
+    """The rows of `WRITTEN` for one work item, without Ray; `taken` bounds how many of them are asked for."""
+    blocks = iter([pa.Table.from_pylist([work._asdict()])])
+    for segment in parts:
+        blocks = chain.from_iterable(map(segment, blocks))
+    for block in islice(blocks, taken):
+        yield from block.to_pylist()
+
+
+@pytest.fixture(scope="session")
+def run_inline():
+    """`run_inline(output, source, stages, rows_per_shard)`: a run without Ray, item after item; (ledger, summaries).
+
+    At most `stop_after` shards are committed; each item is worked on in `attempts` sessions; `split` reads in a segment
+    of its own.
+    """
+
+    def run(
+        output,
+        source,
+        stages,
+        rows_per_shard,
+        *,
+        resume=True,
+        stop_after=None,
+        attempts=1,
+        split=False,
+        session="",
+        limits=None,
+        bytes_per_shard=2**29,
+    ):
+        flow = Chain(source, tuple(stages))
+        ledger = Ledger.claim(str(output), "data", flow.schema, make_identity("job", {}), resume=resume)
+        with Inventory(source.list_inputs()) as inventory:
+            plans = settle_plans(str(output), inventory, source.cut, rows_per_shard, bytes_per_shard)
+        found = []
+        for left in ledger.remaining(plans):
+            for attempt in range(attempts):
+                shared = Session(f"{session or uuid.uuid4().hex}-{attempt}", ledger.arguments, limits or Limits())
+                parts = segments(flow, shared, Execution(), split_reading=split)
+                for summary in summaries(rows_inline(parts, left)):
+                    if stop_after is not None and len(found) >= stop_after:
+                        break
+                    found.append(summary)
+        ledger.commit(found)
+        return ledger, found
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -109,9 +109,7 @@ class Pass:
 
 
 @pytest.mark.parametrize("fatal", ["", "f000/6", "f001/0"])
-def test_stages_with_other_resources_stream_through_the_object_store(
-    go, numbers_of, keep, contents, tmp_path, fatal
-):
+def test_stages_with_other_resources_stream_through_the_object_store(go, numbers_of, keep, contents, tmp_path, fatal):
     source = numbers_of(21, 9, 0, rejected=("f000/1",))
     passing = Pass(Resources(0.5), fatal, str(tmp_path / "once"), schema=source.schema)
     assert go(source, passing, keep()) == 6 + 3 + 1

@@ -14,27 +14,29 @@ import pyarrow as pa
 import pytest
 import ray.cloudpickle
 
-from genre_ray.catalog.archives import RawDocument
+from genre_ray.catalog.sources import DocumentSource
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError, InputError
-from genre_ray.features.table import FeaturesStep
-from genre_ray.outcomes import Reason
+from genre_ray.features import table as features_table
+from genre_ray.outcomes import Outcome, Reason, rejections
 from genre_ray.runs import cluster, execute
-from genre_ray.runs.attempts import MAX_DEATHS, Attempts
+from genre_ray.runs.attempts import MAX_DEATHS, begin_attempt, session_folder
+from genre_ray.runs.dataflow import Chain, segments
 from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
-from genre_ray.runs.isolation import Death, Isolation, Limits, watchdog
+from genre_ray.runs.isolation import Isolation
 from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.plan import settle_plans
-from genre_ray.runs.worker import ShardWorker
-from genre_ray.storage import tables
+from genre_ray.runs.segment import Session
+from genre_ray.runs.stages import Resources, ShardSize
+from genre_ray.runs.watchdog import Limits
 
 # Neither workers nor children can import a test module.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-LIMITS = Limits(item_timeout_s=30, memory_mib=768)
-SOON = Limits(item_timeout_s=0.3, memory_mib=768)
-OUTCOME = pa.schema([(name, pa.string()) for name in ("source_uri", "recording_id", "reason", "detail")])
+LIMITS = Limits(item_timeout_s=30, memory_mib=512)
+SOON = Limits(item_timeout_s=0.5, memory_mib=512)
+ROWS = pa.schema([("source_uri", pa.string()), ("recording_id", pa.string())])
 
 
 def segfault():
@@ -69,11 +71,11 @@ def fail():
 
 
 DEADLY = {
-    segfault: (Death.CRASHED, "was ended by SIGSEGV"),
-    hang: (Death.TIMED_OUT, "took more than 3 s"),
-    leave: (Death.CRASHED, "ended with exit code 3"),
-    allocate: (Death.OUT_OF_MEMORY, "MiB of memory, more than 768"),
-    refuse_memory: (Death.OUT_OF_MEMORY, "found no more memory"),
+    segfault: (Reason.CRASHED, "was ended by SIGSEGV"),
+    hang: (Reason.TIMED_OUT, "took more than 0.5 s"),
+    leave: (Reason.CRASHED, "ended with exit code 3"),
+    allocate: (Reason.OUT_OF_MEMORY, "MiB of memory, more than"),
+    refuse_memory: (Reason.OUT_OF_MEMORY, "found no more memory"),
 }
 
 
@@ -83,58 +85,46 @@ class Poisoned:
 
     poison: dict
     once: str = ""
-    gains_from_gpu: bool = False
+    name: str = "poisoned"
     schema: pa.Schema = field(default_factory=lambda: pa.schema([("row", pa.string()), ("pid", pa.int64())]))
+    resources: Resources | None = None
+    rows_per_call: int | None = None
 
-    def __call__(self, rows):
-        for row in rows:
+    def open(self):
+        return self.keep
+
+    def keep(self, rows):
+        names = rows["source_uri"].to_pylist()
+        for row in names:
             if row in self.poison and not (self.once and Path(self.once).exists()):
                 if self.once:
                     Path(self.once).touch()
                 self.poison[row]()
-        return pa.table({"row": rows, "pid": [os.getpid()] * len(rows)}, self.schema), OUTCOME.empty_table()
+        return Outcome(pa.table({"row": names, "pid": [os.getpid()] * len(names)}, self.schema), rejections([]))
 
 
-def shard_of(numbers_of, tmp_path, step, rows=7, **more):
-    """One item with `rows` rows in one shard, over which a worker has died."""
-    source = numbers_of(rows)
-    (item,) = source.cut(source.list_inputs(), rows)
-    worker = ShardWorker(
-        str(tmp_path / "data"),
-        str(tmp_path / "rejected"),
-        source,
-        step,
-        limits=LIMITS,
-        attempts_uri=str(tmp_path / "attempts"),
-    )
-    return worker, (item, more.get("rows_per_shard", rows))
+def rows_of(*names, **columns):
+    return pa.table({"source_uri": list(names), "recording_id": [None] * len(names), **columns}, ROWS)
 
 
-def died(worker, item, index):
-    """What a worker leaves that dies over a shard."""
-    marks = Path(worker.attempts.uri)
-    marks.mkdir(exist_ok=True)
-    (marks / f"{item.name}-{index:05d}.json").write_text('{"deaths": 1}')
-
-
-def read(folder, column):
-    return [
-        value for path in sorted(folder.glob("*.parquet")) for value in pa.parquet.read_table(path)[column].to_pylist()
-    ]
+def isolation_of(stage, limits=LIMITS, source=None):
+    return Isolation(source, [stage], stage.schema, limits)
 
 
 @pytest.mark.parametrize("harm", DEADLY)
-def test_a_deadly_row_is_rejected_with_its_reason_and_its_neighbours_come_out(numbers_of, tmp_path, harm):
-    death, detail = DEADLY[harm]
-    rows = [f"f000/{row}" for row in range(7)]
-    with Isolation(Poisoned({"f000/3": harm}), SOON if harm is hang else LIMITS) as isolation:
-        accepted, rejected = isolation(rows)
-        later, _ = isolation(rows[:2])
-    assert accepted["row"].to_pylist() == rows[:3] + rows[4:]
+def test_a_deadly_row_is_rejected_with_its_reason_and_its_neighbours_come_out(harm):
+    reason, detail = DEADLY[harm]
+    names = [f"f000/{row}" for row in range(7)]
+    with isolation_of(Poisoned({"f000/3": harm}), SOON if harm is hang else LIMITS) as isolation:
+        accepted, rejected = isolation.compute(rows_of(*names))
+        later, _ = isolation.compute(rows_of(*names[:2]))
+        isolation.refuse_alike("a shard")
+    assert accepted["row"].to_pylist() == names[:3] + names[4:]
     assert os.getpid() not in accepted["pid"].to_pylist()
     (row,) = rejected.to_pylist()
-    assert (row["source_uri"], row["recording_id"], row["reason"]) == ("f000/3", None, str(death))
-    assert row["detail"].startswith("expected to be computed, found twice that the process ")
+    assert (row["source_uri"], row["recording_id"], row["reason"]) == ("f000/3", None, str(reason))
+    assert row["detail"].startswith("the process in which the row was computed ")
+    assert row["detail"].endswith(", twice")
     assert detail in row["detail"]
     # One child for the rows before, one for the row alone, one for those after.
     assert len(set(accepted["pid"].to_pylist())) == 2
@@ -142,29 +132,55 @@ def test_a_deadly_row_is_rejected_with_its_reason_and_its_neighbours_come_out(nu
 
 
 def test_several_deadly_rows_and_nothing_else():
-    with Isolation(Poisoned({"a": leave, "b": segfault, "d": leave}), LIMITS) as isolation:
-        accepted, rejected = isolation(["a", "b", "c", "d"])
+    with isolation_of(Poisoned({"a": leave, "b": segfault, "d": leave})) as isolation:
+        accepted, rejected = isolation.compute(rows_of("a", "b", "c", "d"))
     assert accepted["row"].to_pylist() == ["c"]
     assert rejected["source_uri"].to_pylist() == ["a", "b", "d"]
-    with Isolation(Poisoned({"a": leave}), LIMITS) as isolation:
-        accepted, rejected = isolation(["a"])
+    with isolation_of(Poisoned({"a": leave})) as isolation:
+        accepted, rejected = isolation.compute(rows_of("a"))
+        isolation.refuse_alike("a shard of one row")
     assert (accepted.num_rows, accepted.schema, rejected.num_rows) == (0, Poisoned({}).schema, 1)
 
 
 def test_a_row_that_is_well_when_it_is_alone_is_kept(tmp_path):
     """Rows before it may have used up what it needs: one death proves nothing."""
-    with Isolation(Poisoned({"b": leave}, once=str(tmp_path / "once")), LIMITS) as isolation:
-        accepted, rejected = isolation(["a", "b", "c"])
+    with isolation_of(Poisoned({"b": leave}, once=str(tmp_path / "once"))) as isolation:
+        accepted, rejected = isolation.compute(rows_of("a", "b", "c"))
     assert accepted["row"].to_pylist() == ["a", "b", "c"]
     assert rejected.num_rows == 0
 
 
-def test_errors_of_the_step_are_no_deaths():
+@pytest.mark.parametrize(("harm", "count"), [(hang, 2), (refuse_memory, 3), (leave, 8)])
+def test_rows_that_all_fail_alike_are_an_error_and_not_as_many_rejections(harm, count):
+    """A limit that no row can keep, or a library that is broken, says nothing about the rows."""
+    names = [f"r{row}" for row in range(count)]
+    limits = Limits(item_timeout_s=0.1) if harm is hang else LIMITS
+    with isolation_of(Poisoned(dict.fromkeys(names, harm)), limits) as isolation:
+        isolation.compute(rows_of(*names))
+        with pytest.raises(GenreRayError, match=rf"^item/3: all {count} rows failed alike"):
+            isolation.refuse_alike("item/3")
+
+
+class Heavy(Poisoned):
+    """Takes 300 MiB before its first row."""
+
+    def open(self):
+        held = bytearray(300 * 2**20)
+        return lambda rows: (len(held) and None) or self.keep(rows)
+
+
+def test_memory_counts_from_what_the_process_takes_before_its_first_row():
+    with isolation_of(Heavy({}), Limits(memory_mib=64)) as isolation:
+        accepted, rejected = isolation.compute(rows_of("a", "b"))
+    assert (accepted.num_rows, rejected.num_rows) == (2, 0)
+
+
+def test_errors_of_a_stage_are_no_deaths():
     expected = pytest.raises(InputError, match=r"^expected another row; take it out$")
-    with Isolation(Poisoned({"b": refuse_input}), LIMITS) as isolation, expected:
-        isolation(["a", "b"])
-    with Isolation(Poisoned({"b": fail}), LIMITS) as isolation, pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        isolation(["a", "b"])
+    with isolation_of(Poisoned({"b": refuse_input})) as isolation, expected:
+        isolation.compute(rows_of("a", "b"))
+    with isolation_of(Poisoned({"b": fail})) as isolation, pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        isolation.compute(rows_of("a", "b"))
 
 
 def test_a_child_that_does_not_start_is_an_error():
@@ -172,42 +188,56 @@ def test_a_child_that_does_not_start_is_an_error():
         def __reduce__(self):
             return leave, ()
 
-    with Isolation(Unloadable({}), LIMITS) as isolation, pytest.raises(GenreRayError, match="ended with exit code 3"):
-        isolation(["a"])
+    with isolation_of(Unloadable({})) as isolation, pytest.raises(GenreRayError, match="it ended with exit code 3"):
+        isolation.compute(rows_of("a"))
 
 
-def test_rejected_rows_name_documents_and_arrow_rows():
-    class Deadly(Poisoned):
-        def __call__(self, rows):
-            os._exit(3)
+def test_real_documents_through_children_are_the_same_rows(sample, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for path in (sample / "acousticbrainz").glob("*.json"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "bad.json").write_text("{")
+    source, stage = DocumentSource((str(folder),)), features_table.ParseDocuments()
+    (item,) = source.cut(source.list_inputs(), 5000)
+    (chunk,) = source.read(item, ShardSize(5000))
+    expected = stage.open()(chunk.outcome.accepted)
+    with Isolation(source, [stage], stage.schema, Limits()) as isolation:
+        found = [chunk.outcome for chunk in isolation.read(item, ShardSize(5000), 0, 0)]
+    assert len(found) == 7
+    for mine, wanted in zip(map(pa.concat_tables, zip(*found, strict=True)), expected, strict=True):
+        assert mine.equals(wanted)
 
-    documents = [RawDocument("some/song.json", "a.tar#some/song.json", b"{}")]
-    batch = pa.RecordBatch.from_pylist([{"source_uri": "a", "recording_id": "r"}] * 2).slice(1)
-    with Isolation(Deadly({}), LIMITS) as isolation:
-        (row,) = isolation(documents)[1].to_pylist()
-        (other,) = isolation(batch)[1].to_pylist()
-    assert (row["source_uri"], row["recording_id"]) == ("a.tar#some/song.json", "song")
-    assert (other["source_uri"], other["recording_id"]) == ("a", "r")
 
-
-def test_real_documents_through_a_child_are_the_same_rows(sample):
-    documents = [RawDocument(path.name, str(path), path.read_bytes()) for path in (sample / "acousticbrainz").iterdir()]
-    documents.insert(2, RawDocument("bad.json", "bad.json", b"{"))
-    step = FeaturesStep()
-    with Isolation(step, Limits()) as isolation:
-        found = isolation(documents)
-    for mine, expected in zip(found, step(documents), strict=True):
-        assert mine.equals(expected)
-        assert mine.schema.equals(expected.schema, check_metadata=True)
+@pytest.mark.parametrize("harm", [segfault, hang])
+@pytest.mark.parametrize("place", [0, 4, 6])
+def test_a_row_that_kills_its_reader_is_rejected_too(numbers_of, harm, place):
+    source = numbers_of(7, harm={f"f000/{place}": harm})
+    (item,) = source.cut(source.list_inputs(), 5)
+    stage = Poisoned({"f000/2": leave})
+    with isolation_of(stage, Limits(item_timeout_s=0.5), source) as isolation:
+        found = list(isolation.read(item, ShardSize(5), 0, 0))
+    names = [name for chunk in found for name in chunk.outcome.accepted["row"].to_pylist()]
+    assert names == [f"f000/{row}" for row in range(7) if row not in (2, place)]
+    rejected = [row for chunk in found for row in chunk.outcome.rejected.to_pylist()]
+    assert {row["source_uri"]: row["reason"] for row in rejected} == {
+        "f000/2": "crashed",
+        f"f000/{place}": "crashed" if harm is segfault else "timed_out",
+    }
+    assert [chunk.shard for chunk in found] == [0] * 5 + [1] * 2
+    assert list(isolation.failed) == [place]
 
 
 def test_a_child_ends_with_its_parent(tmp_path):
     """A worker that is killed while its child hangs must not leave the child behind."""
     script = (
-        "import sys, ctypes\nfrom genre_ray.runs.isolation import Isolation, Limits\n"
-        "class Step:\n def __call__(self, rows):\n  import os, ctypes\n"
+        "import sys, ctypes\nimport pyarrow as pa\n"
+        "from genre_ray.runs.isolation import Isolation\nfrom genre_ray.runs.watchdog import Limits\n"
+        "class Stage:\n name = 'hang'\n def open(self): return self.hang\n def hang(self, rows):\n"
+        "  import os, ctypes\n"
         "  open(sys.argv[1] + '.new', 'w').write(str(os.getpid())); os.rename(sys.argv[1] + '.new', sys.argv[1])\n"
-        "  ctypes.PyDLL(None).sleep(1000)\nIsolation(Step(), Limits())(['a'])\n"
+        "  ctypes.PyDLL(None).sleep(1000)\n"
+        "Isolation(None, [Stage()], pa.schema([]), Limits()).compute(pa.table({'a': [1]}))\n"
     ).replace("sys.argv[1]", repr(str(tmp_path / "pid")))
     parent = subprocess.Popen([sys.executable, "-c", script])
     try:
@@ -227,129 +257,161 @@ def test_a_child_ends_with_its_parent(tmp_path):
 
 def test_the_watchdog_ends_what_keeps_the_interpreter():
     script = (
-        "import ctypes\nfrom genre_ray.runs.isolation import Limits, watchdog\n"
-        "with watchdog(Limits(item_timeout_s=0.02)): pass\n"
+        "import ctypes\nfrom genre_ray.runs.watchdog import Watchdog\n"
+        "with Watchdog(0.2): pass\n"
+        "with Watchdog(0.2) as watchdog, watchdog.suspended(): ctypes.PyDLL(None).usleep(400000); watchdog.progress()\n"
         "print('in time', flush=True)\n"
-        "with watchdog(Limits(item_timeout_s=0.02)): ctypes.PyDLL(None).sleep(1000)\n"
+        "with Watchdog(0.2): ctypes.PyDLL(None).sleep(1000)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.stdout, ended.returncode) == ("in time\n", 1)
     assert "Timeout (0:00:00.200000)!" in ended.stderr
 
 
-def test_the_watchdog_costs_next_to_nothing():
-    started = time.monotonic()
-    for _ in range(1000):
-        with watchdog(Limits()):
-            pass
-    assert time.monotonic() - started < 2.0
+def test_a_store_that_is_tried_again_for_minutes_is_no_hang():
+    assert Limits(item_timeout_s=0.5).stall_s() == 5
+    assert Limits(item_timeout_s=0.5).stall_s(remote=True) >= 8 * 70
 
 
-def test_the_ordinary_path_starts_no_child(numbers_of, tmp_path, monkeypatch):
+@pytest.fixture
+def started(numbers_of, tmp_path):
+    """`started(source, stage, rows_per_shard)`: (ledger, the only segment, its only work), nothing done yet."""
+
+    def start(source, stage, rows_per_shard, session="one", **settings):
+        chain = Chain(source, (stage,))
+        ledger = Ledger.claim(str(tmp_path), "data", chain.schema, make_identity("job", {}), resume=True)
+        plans = settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, rows_per_shard)
+        shared = Session(session, ledger.arguments, LIMITS)
+        (segment,) = segments(chain, shared, Execution(**settings))
+        (work,) = ledger.remaining(plans)
+        return ledger, segment, work
+
+    return start
+
+
+def written(segment, work):
+    return [row for table in segment(pa.Table.from_pylist([work._asdict()])) for row in table.to_pylist()]
+
+
+def died(tmp_path, shard, session="one"):
+    """What a worker leaves that dies over a shard."""
+    begin_attempt(session_folder(str(tmp_path), session), "0000-n000").advance(shard)
+
+
+def read(folder, column):
+    return [
+        value for path in sorted(folder.glob("*.parquet")) for value in pa.parquet.read_table(path)[column].to_pylist()
+    ]
+
+
+def test_the_ordinary_path_starts_no_child(started, numbers_of, tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", None)
-    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({}), 12, rows_per_shard=5)
-    assert [summary.rows_in for summary in worker.shards(*shard)] == [5, 5, 2]
+    _, segment, work = started(numbers_of(12), Poisoned({}), 5)
+    assert [row["rows_in"] for row in written(segment, work)] == [5, 5, 2]
     assert set(read(tmp_path / "data", "pid")) == {os.getpid()}
 
 
-def test_only_the_shard_over_which_a_worker_died_goes_through_a_child(numbers_of, tmp_path):
-    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({"f000/6": segfault}), 12, rows_per_shard=5)
-    died(worker, shard[0], 1)
-    summaries = list(worker.shards(*shard))
-    assert [(summary.index, summary.rows_in, summary.last) for summary in summaries] == [
-        (0, 5, False),
-        (1, 5, False),
+def test_only_the_shard_over_which_a_worker_died_goes_through_children(started, numbers_of, tmp_path):
+    source = numbers_of(16, harm={"f000/13": leave})
+    _, segment, work = started(source, Poisoned({"f000/8": segfault}), 7)
+    died(tmp_path, 1)
+    rows = written(segment, work)
+    assert [(row["shard"], row["rows_in"], row["ends_item"]) for row in rows] == [
+        (0, 7, False),
+        (1, 7, False),
         (2, 2, True),
     ]
     by_row = dict(zip(read(tmp_path / "data", "row"), read(tmp_path / "data", "pid"), strict=True))
     here = {row for row, pid in by_row.items() if pid == os.getpid()}
-    assert here == {f"f000/{row}" for row in (0, 1, 2, 3, 4, 10, 11)}
-    assert sorted(read(tmp_path / "data", "row")) == sorted(f"f000/{row}" for row in range(12) if row != 6)
-    assert (read(tmp_path / "rejected", "reason"), read(tmp_path / "rejected", "shard")) == (["crashed"], ["n000/1"])
+    assert here == {f"f000/{row}" for row in (*range(7), 14, 15)}
+    assert sorted(by_row) == sorted(f"f000/{row}" for row in range(16) if row not in (8, 13))
+    assert sorted(read(tmp_path / "rejected", "source_uri")) == ["f000/13", "f000/8"]
+    assert set(read(tmp_path / "rejected", "shard")) == {"0000-n000/1"}
 
 
-def test_rows_are_read_ahead_where_that_gains_but_not_where_a_worker_died(numbers_of, tmp_path):
-    """What kills in reading must find the shards before it done."""
-    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({}), 12, rows_per_shard=5)
+def test_a_death_while_the_next_shard_was_begun_is_found_there(started, numbers_of, tmp_path):
+    """The first row of a shard is read before the one before it is written."""
+    source = numbers_of(12, harm={"f000/5": leave})
+    _, segment, work = started(source, Poisoned({}), 5)
+    died(tmp_path, 0)
+    assert [row["rows_in"] for row in written(segment, work)] == [5, 5, 2]
+    assert (read(tmp_path / "rejected", "source_uri"), read(tmp_path / "rejected", "shard")) == (
+        ["f000/5"],
+        ["0000-n000/1"],
+    )
+
+
+def test_rows_are_prefetched_where_that_gains_but_not_where_a_worker_died(started, numbers_of, tmp_path):
+    """What kills in reading must find the shards before it written."""
     readers = []
 
-    class Told(type(worker.source)):
-        def read(self, *arguments):
-            for chunk in super().read(*arguments):
+    class Watched(type(numbers_of())):
+        def read(self, *arguments, **settings):
+            for chunk in super().read(*arguments, **settings):
                 readers.append(threading.current_thread().name)
                 yield chunk
 
-    worker.source = Told(worker.source.files)
-    assert len(list(worker.shards(*shard))) == 3
-    worker.has_spare_core = False
-    (file,) = shard[0].files
-    remote = replace(shard[0], files=(replace(file, uri=f"s3://bucket/{file.name}"),))
-    for item in (shard[0], remote):
-        assert len(list(worker.shards(item, *shard[1:]))) == 3
-    worker.has_spare_core = True
-    died(worker, shard[0], 0)
-    assert len(list(worker.shards(*shard))) == 3
     here = threading.current_thread().name
-    assert readers == [name for name in ("read-ahead", here, "read-ahead", here) for _ in range(3)]
+    _, segment, work = started(Watched(numbers_of(12).files), Poisoned({}), 5)
+    assert len(written(segment, work)) == 3
+    assert set(readers) == {here}
+    for session, expected in (("two", "read-ahead"), ("two", here)):
+        readers.clear()
+        wide = replace(segment, session=replace(segment.session, name=session), resources=Resources(2))
+        assert len(written(wide, work)) == 3
+        assert set(readers) == {expected}
 
 
-def test_the_mark_of_an_attempt_is_there_before_anything_is_read(numbers_of, tmp_path):
-    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({}), 7)
+def test_the_attempt_marker_is_there_before_anything_is_read(started, numbers_of, tmp_path):
     found = []
 
-    class Looking(type(worker.source)):
-        def read(self, *arguments):
-            found.extend(path.read_text() for path in Path(worker.attempts.uri).glob("*"))
-            yield from super().read(*arguments)
+    class Looking(type(numbers_of())):
+        def read(self, *arguments, **settings):
+            found.extend(json.loads(path.read_text()) for path in (tmp_path / "_run" / "attempts" / "one").glob("*"))
+            yield from super().read(*arguments, **settings)
 
-    worker.source = Looking(worker.source.files)
-    list(worker.shards(*shard))
-    assert found == ['{"deaths": 1}']
+    _, segment, work = started(Looking(numbers_of(7).files), Poisoned({}), 7)
+    written(segment, work)
+    assert found == [{"shard": 0, "deaths": 0}]
 
 
-def test_an_error_leaves_no_mark_of_a_death(numbers_of, tmp_path):
-    worker, shard = shard_of(numbers_of, tmp_path, Poisoned({"f000/3": refuse_input}))
-    with pytest.raises(InputError):
-        list(worker.shards(*shard))
-    worker.step = Poisoned({})
-    list(worker.shards(*shard))
+def test_ten_orderly_stops_during_one_shard_do_not_lock_the_run(started, numbers_of, tmp_path):
+    """A driver that stops takes its workers along, and what they were at says nothing about the rows."""
+    _, segment, work = started(numbers_of(12), Poisoned({}), 5)
+    for stop in range(2 * MAX_DEATHS):
+        died(tmp_path, 1, session=f"stopped-{stop}")
+    assert [row["rows_in"] for row in written(segment, work)] == [5, 5, 2]
     assert set(read(tmp_path / "data", "pid")) == {os.getpid()}
 
 
 def test_workers_that_die_over_a_shard_whatever_is_done_end_the_run_with_a_message(tmp_path):
-    """What kills outside of the step, as reading might, is not tried for ever."""
-    attempts, mark = Attempts(str(tmp_path)), tmp_path / "a000-00003.json"
+    """What kills outside of reading and computing is not tried for ever."""
     for count in range(MAX_DEATHS):
-        with attempts.attempt("a000", 3) as deaths:
-            left = mark.read_text()
-        assert (deaths, json.loads(left)) == (count, {"deaths": count + 1})
-        mark.write_text(left)  # as a worker that died leaves it
-    refused = pytest.raises(GenreRayError, match="a000/3: expected the shard to be written, found that 10 workers died")
-    with refused, attempts.attempt("a000", 3):
-        pass
-
-
-def test_deaths_are_reasons():
-    assert all(Reason(str(death)).meaning for death in Death)
+        attempt = begin_attempt(str(tmp_path), "a000")
+        assert attempt.deaths == count
+        attempt.advance(0)
+    with pytest.raises(GenreRayError, match="a000/0: 10 workers died over this shard"):
+        begin_attempt(str(tmp_path), "a000")
+    begin_attempt(str(tmp_path), "other").advance(4)
+    again = begin_attempt(str(tmp_path), "other")
+    assert (again.deaths, again.shard) == (1, 4)
+    again.advance(5)
+    assert (again.deaths, again.shard) == (0, 5)
 
 
 @pytest.mark.slow
 def test_deadly_rows_on_a_cluster(ray_cluster, numbers_of, contents, tmp_path):
-    """A worker segfaults, another hangs without letting go of the interpreter; Ray starts both again."""
+    """A worker segfaults, another hangs without letting go of the interpreter, in reading and in computing."""
     cluster.connect()
-    source = numbers_of(23, 9, 30)
+    source = numbers_of(23, 9, 30, harm={"f001/7": segfault, "f002/29": hang})
     poison = {"f000/7": segfault, "f000/8": allocate, "f000/9": leave, "f001/3": hang}
-    settings = Execution(workers=2, rows_per_shard=8, item_timeout_s=0.5, item_memory_mib=768)
-    step = Poisoned(poison)
-    ledger = Ledger.claim(str(tmp_path), "data", step.schema, make_identity("job", {}), resume=True)
+    settings = Execution(workers=2, rows_per_shard=8, item_timeout_s=0.5, item_memory_mib=512)
+    chain = Chain(source, (Poisoned(poison),))
+    ledger = Ledger.claim(str(tmp_path), "data", chain.schema, make_identity("job", {}), resume=True)
     plans = settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, settings.rows_per_shard)
-    assert execute.execute(ledger, ledger.remaining(plans), source, step, settings) == 3 + 2 + 4
+    assert execute.execute(ledger, ledger.remaining(plans), chain, settings) == 3 + 2 + 4
     rows = {f"{file.name}/{row}" for file in source.files for row in range(file.size)}
-    assert contents(tmp_path) == (sorted(rows - poison.keys()), sorted(poison))
-    assert ledger.totals().reasons == {"crashed": 2, "out_of_memory": 1, "timed_out": 1}
-    assert not list((tmp_path / "_run" / "attempts").glob("*"))
-    pids = {}
-    for batch in tables.read_batches(ledger.data_uri, ["row", "pid"]):
-        pids |= dict(zip(batch["row"].to_pylist(), batch["pid"].to_pylist(), strict=True))
-    # f000 began again after its second shard's worker died, and f002 never needed a child.
-    assert len({pids[f"f002/{row}"] for row in range(30)}) <= 2
+    deadly = {*poison, *source.harm}
+    assert contents(tmp_path) == (sorted(rows - deadly), sorted(deadly))
+    assert ledger.totals().reasons == {"crashed": 3, "out_of_memory": 1, "timed_out": 2}
+    assert not (tmp_path / "_run" / "attempts").exists()
