@@ -43,7 +43,8 @@ class Compacted:
 def compact(uri: str, target_bytes: int = TARGET_BYTES) -> Compacted:
     """Merge the parts of a table that are smaller than `target_bytes`, and record the checksums of merged parts.
 
-    Parts that were merged stay in the store until `vacuum`, for readers of older versions.
+    Parts that were merged stay in the store until `vacuum`, for readers of older versions. Verify the table first: what
+    is damaged in a part would be copied into the merged one, and covered by its checksum.
 
     Raises:
         InputError: it is not a table that a run of genre_ray wrote; see `why_not`.

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genre_ray.errors import GenreRayError, NotFoundError, StorageError
-from genre_ray.runs.ledger import Ledger
+from genre_ray.runs.ledger import Ledger, shard_name
 from genre_ray.runs.plan import WorkItem, read_plans
 from genre_ray.storage import bundles, history, objects, tables
 from genre_ray.storage.objects import StoredFile
@@ -214,11 +214,6 @@ def verify_run(output: str, names: Sequence[str]) -> Finding:
         finding.damage.append(f"{output}: {finding.counts['items_left']} work items are not complete; --resume the run")
         finding.unfinished = True
     return finding
-
-
-def shard_name(item: str, index: int) -> str:
-    """How the parts of a shard are named, before the attempt and the checksum."""
-    return f"{item}-{index:05d}"
 
 
 def old_orphans(finding: Finding, age_days: float) -> list[str]:

@@ -56,7 +56,7 @@ def compact_both(ledger):
 
 
 def erase(uri, *recordings, retention_hours=168.0):
-    count = history.erase_rows(uri, lambda rows: pc.is_in(rows["recording_id"], pa.array(recordings)))
+    count = history.erase_rows(uri, lambda rows: pc.is_in(rows["recording_id"], pa.array(recordings, pa.string())))
     history.vacuum(uri, retention_hours, dry_run=False)
     return count
 
@@ -157,7 +157,10 @@ def test_an_unfinished_run_goes_on_after_it(write_run, shard, items, tmp_path):
     # Shards that are committed already, and others.
     finished = write_run(str(tmp_path), items)
     assert sorted(ids(finished)) == sorted(
-        f"{name}/{index}/{row}" for name, shards in items.items() for index, s in enumerate(shards) for row in range(s.kept)
+        f"{name}/{index}/{row}"
+        for name, shards in items.items()
+        for index, s in enumerate(shards)
+        for row in range(s.kept)
     )
     assert_sound(finished)
     compact_both(finished)
