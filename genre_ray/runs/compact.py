@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 TARGET_BYTES = 2**27
 """`verify` holds four parts of this size in memory."""
 
+CONCURRENT_TASKS = 2
+"""Each holds about a merged part in memory; delta-rs's own default is one task per core."""
+
 OPTIMIZE_ATTEMPTS, OPTIMIZE_PAUSE_S = 5, 10.0
 _READER_VERSION, _WRITER_VERSION = 1, 2
 """The protocol of tables that genre_ray creates; newer ones may have deletion vectors or row ids."""
@@ -88,7 +91,11 @@ def _optimize(uri: str, target_bytes: int) -> Table:
         table = tables.open_table(uri)
         try:
             # delta-rs repeats its commit after appends by others, which remove no part.
-            table.optimize.compact(target_size=target_bytes, writer_properties=_writer_properties(table))
+            table.optimize.compact(
+                target_size=target_bytes,
+                max_concurrent_tasks=CONCURRENT_TASKS,
+                writer_properties=_writer_properties(table),
+            )
             return table
         except CommitFailedError as error:
             refusal = delta.one_line(error)

@@ -157,7 +157,8 @@ def _part_damage(uri: str, part: Part, recorded: int | None) -> str | None:
     try:
         parquet = pq.ParquetFile(pa.BufferReader(content))
         by_checksum = named is not None or recorded is not None
-        rows = parquet.metadata.num_rows if by_checksum else sum(batch.num_rows for batch in parquet.iter_batches())
+        batches = () if by_checksum else parquet.iter_batches(batch_size=tables.ROW_GROUP_ROWS)
+        rows = parquet.metadata.num_rows if by_checksum else sum(batch.num_rows for batch in batches)
     except (pa.ArrowException, OSError) as error:
         return f"expected Parquet, found: {error}"
     return None if rows == part.rows else f"expected {part.rows} rows, found {rows}"
