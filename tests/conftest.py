@@ -341,3 +341,79 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
         return uri
 
     return write
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows of a shard as they are in the tables of a run, and as the log states them; by default both are equal."""
+
+    kept: int
+    rejected: int = 0
+    stated: int | None = None
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Any]:
+    """`write_run(output, {"a": [Shard(3, 1), Shard(2)]}, rows_per_shard=5)`: a run of these items; returns its ledger.
+
+    Kept rows have the ids `item/shard/0`, `item/shard/1`, …; rejected rows have `item/shard/rejected/0`, ….
+    """
+
+    def write(
+        output: str,
+        items: dict[str, list[Shard]],
+        *,
+        rows_per_shard: int = 5,
+        planned: dict[str, int | None] | None = None,
+        unfinished: Sequence[str] = (),
+    ) -> Any:
+        """Write shards that the run has not committed yet.
+
+        Args:
+            output: where.
+            items: the shards of each work item of kind `table`.
+            rows_per_shard: as the plan has it.
+            planned: rows of items as the plan has them, where they are not the stated ones.
+            unfinished: items whose last shard here is not their last one.
+        """
+        import pyarrow as pa
+
+        from genre_ray.runs.identity import make_identity
+        from genre_ray.runs.inventory import Inventory
+        from genre_ray.runs.ledger import Ledger, ShardSummary
+        from genre_ray.runs.plan import WorkItem, settle_plans
+        from genre_ray.storage import tables
+        from genre_ray.storage.schemas import REJECTED
+
+        def stated(shard: Shard) -> int:
+            return shard.kept + shard.rejected if shard.stated is None else shard.stated
+
+        def part(uri: str, name: str, values: list[dict[str, Any]], schema: Any) -> tuple[Any, ...]:
+            rows = pa.Table.from_pylist(values, schema)
+            return (tables.write_part(uri, name, rows),) if rows.num_rows else ()
+
+        rows_of = {name: sum(map(stated, shards)) for name, shards in items.items()} | (planned or {})
+        schema = pa.schema([("recording_id", pa.string()), ("features", pa.list_(pa.float32(), 3))])
+        ledger = Ledger.claim(output, "data", schema, make_identity("job", {}), resume=True)
+        work_items = [WorkItem(name, "table", (), rows_of[name]) for name in items]
+        settle_plans(output, Inventory(()), lambda *_: work_items, rows_per_shard)
+        summaries = []
+        for name, shards in items.items():
+            for index, shard in enumerate(shards):
+                item, row = f"0000-{name}", f"{name}/{index}"
+                kept = [{"recording_id": f"{row}/{n}", "features": [n, 0.5, -n]} for n in range(shard.kept)]
+                lost = [{"source_uri": f"archive#{row}/rejected/{n}", "reason": "bad"} for n in range(shard.rejected)]
+                parts = part(ledger.data_uri, f"{item}-{index:05d}", kept, schema)
+                rejected = part(ledger.rejected_uri, f"{item}-{index:05d}", lost, REJECTED)
+                last = index == len(shards) - 1 and name not in unfinished
+                summaries.append(ShardSummary(item, index, last, stated(shard), parts, rejected))
+        ledger.commit(summaries)
+        return ledger
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def shard() -> type[Shard]:
+    """`shard(kept, rejected, stated=…)`, for `write_run`."""
+    return Shard

@@ -1,4 +1,7 @@
-"""`verify`: recount and re-checksum tables, bundles and runs; with `--gc`, removal of what no version names.
+"""`verify`: recount and re-checksum tables, bundles and runs.
+
+With `--gc`, it lists and removes the parts that no version names. With `--compact`, it merges the small parts of sound
+tables and verifies the result.
 
 Exit codes: 0 everything is sound; 1 something is damaged, and each damage is a line of the log; 2 configuration, or
 nothing to verify is there.
@@ -6,13 +9,15 @@ nothing to verify is there.
 
 import json
 import logging
+from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
 from genre_ray.config import JobConfiguration
 from genre_ray.errors import InputError
+from genre_ray.runs.compact import compact, parts_to_merge, why_not
 from genre_ray.runs.verify import Finding, old_orphans, verify
-from genre_ray.storage import objects
+from genre_ray.storage import objects, tables
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +30,7 @@ class VerifyConfiguration(JobConfiguration):
     inputs: tuple[str, ...] = Field(min_length=1, description="tables, bundles, outputs or folders of them")
     output: str = Field("", description="file that receives the findings as JSON Lines; the log alone when not given")
     limit: int | None = Field(None, ge=1, description="read only the first N parts of each table")
+    compact: bool = Field(False, description="merge the small parts of sound tables, then verify these again")
     gc: bool = Field(False, description="list the orphans that can go: parts that no version of a table names")
     delete: bool = Field(False, description="with --gc: remove them")
     orphan_age_days: float = Field(7.0, ge=0, description="younger orphans stay: a live run may still commit them")
@@ -33,6 +39,12 @@ class VerifyConfiguration(JobConfiguration):
     def _delete_what_is_listed(self) -> "VerifyConfiguration":
         if self.delete and not self.gc:
             raise ValueError("--delete needs --gc, which says what would be removed")
+        return self
+
+    @model_validator(mode="after")
+    def _compact_what_was_read(self) -> "VerifyConfiguration":
+        if self.compact and self.limit is not None:
+            raise ValueError("--compact and --limit exclude each other: only tables that were read whole are compacted")
         return self
 
 
@@ -44,6 +56,8 @@ def run(configuration: VerifyConfiguration) -> int:
         if not found:
             raise InputError(f"{uri}: expected a table, a bundle or a run, found none; correct the address")
         findings += found
+    if configuration.compact:
+        findings = _compact(findings, configuration)
     for finding in findings:
         logger.info("%s", json.dumps(finding.summary(), ensure_ascii=False))
         for damage in finding.damage:
@@ -54,6 +68,35 @@ def run(configuration: VerifyConfiguration) -> int:
         lines = [json.dumps({**f.summary(), "damage": f.damage}, ensure_ascii=False) + "\n" for f in findings]
         objects.write_bytes(configuration.output, "".join(lines).encode())
     return DAMAGED if any(finding.damage for finding in findings) else SOUND
+
+
+def _compact(findings: Sequence[Finding], configuration: VerifyConfiguration) -> list[Finding]:
+    """Compact the sound tables of sound runs; return the findings, with those of what was compacted renewed."""
+    changed = []
+    for finding in findings:
+        if finding.kind == "table":
+            runs = [run for run in findings if run.kind == "run" and finding.uri.startswith(f"{run.uri.rstrip('/')}/")]
+            if finding.damage or any(run.is_broken for run in runs):
+                logger.warning("%s: not compacted, it is damaged", finding.uri)
+            elif _compact_table(finding.uri, configuration):
+                changed += [run.uri for run in runs] or [finding.uri]
+    renewed = {finding.uri: finding for uri in dict.fromkeys(changed) for finding in verify(uri)}
+    return [renewed.get(finding.uri, finding) for finding in findings]
+
+
+def _compact_table(uri: str, configuration: VerifyConfiguration) -> bool:
+    """Compact a table, or say how many parts that would merge; return whether it may have changed."""
+    table = tables.open_table(uri)
+    reason = why_not(table)
+    if reason is not None:
+        logger.info("%s: not compacted: %s", uri, reason)
+    elif configuration.dry_run:
+        logger.info("%s: would merge up to %d parts", uri, parts_to_merge(table))
+    else:
+        done = compact(uri)
+        logger.info("%s: compacted %d parts to %d", uri, done.parts_before, done.parts_after)
+        return True
+    return False
 
 
 def _collect(finding: Finding, configuration: VerifyConfiguration) -> None:

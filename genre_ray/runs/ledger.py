@@ -209,6 +209,11 @@ class Ledger:
         return f"{self.run}/{item}/{index}"
 
 
+def shard_name(item: str, index: int) -> str:
+    """How the parts of a shard are named, before the attempt and the checksum."""
+    return f"{item}-{index:05d}"
+
+
 def _rows_in(version: int) -> int:
     return version // 2
 

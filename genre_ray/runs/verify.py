@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genre_ray.errors import GenreRayError, NotFoundError, StorageError
-from genre_ray.runs.ledger import Ledger
+from genre_ray.runs.ledger import Ledger, shard_name
 from genre_ray.runs.plan import WorkItem, read_plans
 from genre_ray.storage import bundles, history, objects, tables
 from genre_ray.storage.objects import StoredFile
@@ -157,7 +157,8 @@ def _part_damage(uri: str, part: Part, recorded: int | None) -> str | None:
     try:
         parquet = pq.ParquetFile(pa.BufferReader(content))
         by_checksum = named is not None or recorded is not None
-        rows = parquet.metadata.num_rows if by_checksum else sum(batch.num_rows for batch in parquet.iter_batches())
+        batches = () if by_checksum else parquet.iter_batches(batch_size=tables.ROW_GROUP_ROWS)
+        rows = parquet.metadata.num_rows if by_checksum else sum(batch.num_rows for batch in batches)
     except (pa.ArrowException, OSError) as error:
         return f"expected Parquet, found: {error}"
     return None if rows == part.rows else f"expected {part.rows} rows, found {rows}"
@@ -214,11 +215,6 @@ def verify_run(output: str, names: Sequence[str]) -> Finding:
         finding.damage.append(f"{output}: {finding.counts['items_left']} work items are not complete; --resume the run")
         finding.unfinished = True
     return finding
-
-
-def shard_name(item: str, index: int) -> str:
-    """How the parts of a shard are named, before the attempt and the checksum."""
-    return f"{item}-{index:05d}"
 
 
 def old_orphans(finding: Finding, age_days: float) -> list[str]:

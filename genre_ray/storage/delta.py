@@ -47,6 +47,10 @@ def is_transient(uri: str, error: Exception) -> bool:
 
 def storage_error(uri: str, error: Exception) -> StorageError:
     """The error of a library as ours, in one line and without secrets."""
+    return StorageError(f"{uri}: {one_line(error)}; check that it exists and that this process may use it")
+
+
+def one_line(error: Exception) -> str:
+    """What a library says of an error, in one line of at most 500 characters and without secrets."""
     # delta-rs draws its chain of causes as a coloured tree over many lines.
-    found = " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", "", redacted(str(error))).split())
-    return StorageError(f"{uri}: {found[:500]}; check that it exists and that this process may use it")
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", "", redacted(str(error))).split())[:500]

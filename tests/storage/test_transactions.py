@@ -77,16 +77,23 @@ def check(table, uri, names=NAMES):
     reference = DeltaTable(uri, version=table.version(), storage_options=delta.options(uri))
     expected = {name: ask_delta(reference, name) for name in names}
     assert {name: table.transaction_version(name) for name in names} == expected
+    listed = table.transactions("run/")
+    if listed is not None:
+        asked_for = {name: version for name, version in listed.items() if name in names}
+        assert asked_for == {name: expected[name] for name in names if name in listed}
+        assert all(name in listed for name in names if name.startswith("run/") and expected[name] is not None)
     return expected
 
 
 def test_what_is_committed_is_known(uri, asked):
     table = tables.open_table(uri)
     assert set(check(table, uri).values()) == {None}
+    assert table.transactions("") == {}
     for number, name in enumerate(NAMES[:-1]):
         tables.append(table, [Append(name, version=number)], SCHEMA)
         check(table, uri)
     assert list(check(tables.open_table(uri), uri).values()) == [0, 1, 2, 3, None]
+    assert table.transactions("run/a/") == {"run/a/0": 0, "run/a/1": 1}
     assert not asked
 
 
@@ -187,6 +194,7 @@ def test_a_log_of_another_make_is_left_to_delta(uri, asked, change):
     change(Path(uri, "_delta_log"), 1)
 
     table = tables.open_table(uri)
+    assert table.transactions("run/") is None
     assert list(check(table, uri).values()) == [5, 4, 4, 4, None]
     assert asked == list(NAMES)
     assert tables.append(table, [Append(NAMES[0]), Append("new", version=2)], SCHEMA) == [Append("new", version=2)]
