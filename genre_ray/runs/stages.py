@@ -137,13 +137,16 @@ class Stage(Protocol):
     rows_per_call: int | None
 
     def open(self) -> Compute:
-        """Load what the stage needs; return the function that turns a table into an outcome with as many rows."""
+        """Load what the stage needs; return the function that turns a table into an outcome with as many rows.
+
+        The function is never called with an empty table.
+        """
         ...
 
 
 def open_stages(stages: Sequence[Stage]) -> list[Compute]:
     """Open every stage, in order; each returned function checks that no row is lost or made."""
-    return [_checked(stage.name, stage.open()) for stage in stages]
+    return [_checked(stage, stage.open()) for stage in stages]
 
 
 def compute(opened: Sequence[Compute], rows: pa.Table) -> Outcome:
@@ -155,12 +158,14 @@ def compute(opened: Sequence[Compute], rows: pa.Table) -> Outcome:
     return Outcome(rows, pa.concat_tables(rejected))
 
 
-def _checked(name: str, stage: Compute) -> Compute:
+def _checked(stage: Stage, opened: Compute) -> Compute:
     def call(rows: pa.Table) -> Outcome:
-        outcome = stage(rows)
+        if not rows.num_rows:
+            return Outcome(stage.schema.empty_table(), rejections([]))
+        outcome = opened(rows)
         if outcome.num_rows != rows.num_rows:
             raise AssertionError(
-                f"{name}: {rows.num_rows} rows in, {outcome.accepted.num_rows} out, "
+                f"{stage.name}: {rows.num_rows} rows in, {outcome.accepted.num_rows} out, "
                 f"{outcome.rejected.num_rows} rejected"
             )
         return outcome

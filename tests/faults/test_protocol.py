@@ -11,21 +11,27 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from genre_ray.config import JobConfiguration
+from genre_ray.config import Execution, JobConfiguration
 from genre_ray.errors import GenreRayError, OutputTakenError, StorageError
+from genre_ray.outcomes import Outcome, Rejection, rejections
 from genre_ray.runs import execute
 from genre_ray.runs.batch import run_batch
+from genre_ray.runs.dataflow import Chain, segments
 from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger
-from genre_ray.runs.plan import WorkItem, settle_plans
+from genre_ray.runs.pieces import summaries
+from genre_ray.runs.plan import RemainingWork, WorkItem, settle_plans
+from genre_ray.runs.segment import Segment, Session
+from genre_ray.runs.stages import Chunk, ShardSize, compute, open_stages
+from genre_ray.runs.watchdog import Limits
 from genre_ray.storage import objects, tables, transactions
 from genre_ray.storage.objects import StoredFile
 
@@ -50,6 +56,8 @@ class Numbers:
     """Files whose size is their number of rows; a row is `name/position`."""
 
     files: list[StoredFile]
+    name = "read numbers"
+    schema = pa.schema([("source_uri", pa.string()), ("recording_id", pa.string())])
 
     @classmethod
     def of(cls, *sizes: int) -> "Numbers":
@@ -61,17 +69,19 @@ class Numbers:
     def cut(self, files, rows_per_shard) -> list[WorkItem]:
         return [WorkItem(f"n{n}", "numbers", (file,)) for n, file in enumerate(files)]
 
-    def read(self, item: WorkItem, rows_per_shard: int, first_shard: int) -> Iterator[tuple[int, list[str]]]:
+    def read(
+        self, item: WorkItem, size: ShardSize, first_shard: int = 0, failed: object = None, *, singly: bool = False
+    ) -> Iterator[Chunk]:
         (file,) = item.files
-        for start in range(first_shard * rows_per_shard, file.size, rows_per_shard):
-            yield (
-                start // rows_per_shard,
-                [f"{file.name}/{row}" for row in range(start, min(start + rows_per_shard, file.size))],
-            )
+        for start in range(first_shard * size.rows, file.size, size.rows):
+            names = [f"{file.name}/{row}" for row in range(start, min(start + size.rows, file.size))]
+            rows = pa.table({"source_uri": names, "recording_id": [None] * len(names)}, self.schema)
+            yield Chunk(start // size.rows, Outcome(rows, rejections([])))
 
     def shards(self) -> list[list[str]]:
         items = [WorkItem("", "", (file,)) for file in self.files]
-        return [rows for item in items for _, rows in self.read(item, ROWS_PER_SHARD, 0)]
+        chunks = [chunk for item in items for chunk in self.read(item, ShardSize(ROWS_PER_SHARD))]
+        return [chunk.outcome.accepted["source_uri"].to_pylist() for chunk in chunks]
 
 
 @dataclass
@@ -81,15 +91,45 @@ class Judge:
     random: random.Random
     wavers: bool = False
     computed: Counter[str] = field(default_factory=Counter)
+    name = "judge"
     schema = pa.schema([("row", pa.string())])
-    gains_from_gpu = False
+    resources = None
+    rows_per_call = None
 
-    def __call__(self, rows: list[str]) -> tuple[pa.Table, pa.Table]:
+    def open(self) -> Callable[[pa.Table], Outcome]:
+        return self.judge
+
+    def judge(self, table: pa.Table) -> Outcome:
+        rows = table["source_uri"].to_pylist()
         self.computed[rows[0]] += 1
         gone = [row for row in rows if _bad(row) or (self.wavers and self.random.random() < 0.4)]
-        names = ("source_uri", "recording_id", "reason", "detail")
-        rejected = pa.table({name: pa.array(gone, pa.string()) for name in names})
-        return pa.table({"row": pa.array([row for row in rows if row not in gone], pa.string())}), rejected
+        kept = pa.table({"row": [row for row in rows if row not in gone]}, self.schema)
+        return Outcome(kept, rejections((row, Rejection("bad", "")) for row in gone))
+
+
+class SameProcess:
+    """Stands in for `Isolation`, whose children no schedule could kill: nothing here kills by its rows."""
+
+    def __init__(self, source, stages, schema, limits, failed=None) -> None:
+        self.source, self.opened = source, open_stages(stages)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, item: WorkItem, size: ShardSize, shard: int, position: int) -> Iterator[Chunk]:
+        for chunk in self.source.read(item, size, shard):
+            # The one row that tells that the next shard begins is not computed here.
+            computed = self.compute(chunk.outcome.accepted) if chunk.shard == shard else chunk.outcome
+            yield Chunk(chunk.shard, computed)
+
+    def compute(self, rows: pa.Table) -> Outcome:
+        return compute(self.opened, rows)
+
+    def refuse_alike(self, shard: str) -> None:
+        pass
 
 
 def _bad(row: str) -> bool:
@@ -125,6 +165,7 @@ class Stage:
         self.current: str | None = None
         self.in_worker = False
         self.faults, self.operations = 0, 0
+        self.sessions, self.splits = count(), False
         self.hit: str | None = None
         self.failures: list[BaseException] = []
 
@@ -213,41 +254,43 @@ class Stage:
         finally:
             self.current = me
 
-    def outcomes(self, ledger: Ledger, tasks: list[dict[str, Any]]) -> Iterator[str]:
-        """What Ray gives a driver: two workers, answers that are late, tasks of dead workers from their start."""
-        waiting = [task for task in tasks for _ in range(1 + (self.random.random() < self.chance.twice))]
-        at_work: list[tuple[Iterator[str], list[str]]] = []
+    def rows(self, parts: list[Segment], remaining: list[RemainingWork]) -> Iterator[dict[str, Any]]:
+        """What Ray gives a driver: two workers, rows that are late, tasks of dead workers from their start."""
+        waiting = [work for work in remaining for _ in range(1 + (self.random.random() < self.chance.twice))]
+        at_work: list[tuple[Iterator[pa.Table], list[dict[str, Any]]]] = []
         while waiting or at_work:
             while waiting and len(at_work) < 2:
-                at_work.append((self._task(ledger, waiting.pop(0)), []))
+                blocks = iter([pa.Table.from_pylist([waiting.pop(0)._asdict()])])
+                for segment in parts:
+                    blocks = chain.from_iterable(map(functools.partial(self._lives, segment), blocks))
+                at_work.append((blocks, []))
             place = self.random.randrange(len(at_work))
             task, late = at_work[place]
-            told = self._work(task)
-            if told is not None:
-                late.append(told)
-            if told is None or len(late) > self.random.randint(0, DELAYED):
+            block = self._work(task)
+            if block is not None:
+                late += block.to_pylist()
+            if block is None or len(late) > self.random.randint(0, DELAYED):
                 yield from late
                 late.clear()
-            if told is None:
+            if block is None:
                 at_work.pop(place)
 
-    def _work(self, task: Iterator[str]) -> str | None:
+    def _work(self, task: Iterator[pa.Table]) -> pa.Table | None:
         self.in_worker = True
         try:
             return next(task, None)
         finally:
             self.in_worker = False
 
-    def _task(self, ledger: Ledger, task: dict[str, Any]) -> Iterator[str]:
-        told = 0
-        for life in count():
-            restarted = functools.partial(bool, life)
-            worker = execute.ResumingWorker(ledger.arguments, self.source, self.judge, restarted)
+    def _lives(self, segment: Segment, batch: pa.Table) -> Iterator[pa.Table]:
+        """What one task yields, whose worker may die; of a retry, what comes after what was yielded before."""
+        yielded = 0
+        while True:
             try:
-                for place, outcome in enumerate(worker.outcomes(task)):
-                    if place >= told:
-                        told += 1
-                        yield outcome
+                for place, block in enumerate(segment(batch)):
+                    if place >= yielded:
+                        yielded += 1
+                        yield block
             except WorkerKilled:
                 continue
             return
@@ -290,6 +333,7 @@ def stage_of(tmp_path, monkeypatch):
     for name in OBJECT_OPERATIONS:
         monkeypatch.setattr(objects, name, wrapped(name, getattr(objects, name)))
     monkeypatch.setattr(execute, "COMMIT_SHARDS", COMMIT_SHARDS)
+    monkeypatch.setattr("genre_ray.runs.segment.Isolation", SameProcess)
     monkeypatch.setattr("genre_ray.runs.batch.cluster.connect", lambda: None)
     monkeypatch.setattr("genre_ray.runs.batch.execute", lambda *args: _execute(stages[-1], *args))
     # Waiting for others would be waiting for oneself: they run when this one gives the turn.
@@ -307,16 +351,29 @@ def _reset() -> OSError:
     return OSError("connection reset by peer")
 
 
-def _execute(stage: Stage, ledger, remaining, source, step, execution) -> int:
-    outcomes = stage.outcomes(ledger, execute.make_tasks(remaining))
-    return execute.make_durable(ledger, remaining, execute.read_summaries(outcomes))
+def _execute(stage: Stage, ledger, remaining, chain, execution) -> int:
+    shared = Session(f"{stage.output}-{next(stage.sessions)}".replace("/", "-"), ledger.arguments, Limits())
+    parts = segments(chain, shared, execution, split_reading=stage.splits)
+    committer = execute.Committer(ledger)
+    try:
+        for summary in summaries(stage.rows(parts, remaining)):
+            committer.add(summary)
+            committer.commit(all_pending=False)
+    except GenreRayError:
+        committer.commit(all_pending=True)
+        raise
+    committer.commit(all_pending=True)
+    execute.require_complete(ledger, remaining)
+    return committer.committed
 
 
 def drive(stage: Stage, seed: int, ends: list[str]) -> None:
     """A driver until it has done all, fails or dies; `ends` is told which."""
     settings = {"output": stage.output, "resume": True, "seed": seed, "execution": {"rows_per_shard": ROWS_PER_SHARD}}
     try:
-        run_batch(Example.from_mapping(settings), job="example", table="data", source=stage.source, step=stage.judge)
+        run_batch(
+            Example.from_mapping(settings), job="example", table="data", source=stage.source, stages=[stage.judge]
+        )
         ends.append("done")
     except OutputTakenError:
         ends.append("refused")
@@ -407,10 +464,13 @@ def test_an_item_that_stays_short_is_not_taken_for_done(stage_of):
     remaining = ledger.remaining(
         settle_plans(stage.output, Inventory(stage.source.files), stage.source.cut, ROWS_PER_SHARD)
     )
-    outcomes = list(stage.outcomes(ledger, execute.make_tasks(remaining)))
-    with pytest.raises(GenreRayError, match="1 items not complete, the first is 0000-n0"):
-        execute.make_durable(ledger, remaining, execute.read_summaries(outcomes[:2]))
-    assert execute.make_durable(ledger, remaining, execute.read_summaries(outcomes)) == 2
+    parts = segments(Chain(stage.source, (stage.judge,)), Session("one", ledger.arguments, Limits()), Execution())
+    shards = list(summaries(stage.rows(parts, remaining)))
+    ledger.commit(shards[:2])
+    with pytest.raises(GenreRayError, match="1 of 1 work items are not complete, the first is 0000-n0"):
+        execute.require_complete(ledger, remaining)
+    assert ledger.commit(shards) == 2
+    execute.require_complete(ledger, remaining)
     check_done(stage)
 
 
@@ -433,6 +493,7 @@ def _play(stage_of, seed: int) -> None:
         twice=0.0 if alone else 0.3,
     )
     stage = stage_of(source, Judge(random.Random(seed), wavers=chosen.random() < 0.4), chance, seed)
+    stage.splits = seed % 3 == 0
     drivers = {"one": 0, "stranger": 1} if not alone and chosen.random() < 0.3 else {"one": 0}
     owners: set[int] = set()
     for turn in count():
