@@ -22,6 +22,10 @@ ONE_ROW = 1
 """Bytes after which Ray hands a block on: each row, which is a piece, is a block of its own."""
 
 
+SPLIT_BYTES = 2**25
+"""An item of so many stored bytes is worth splitting: as an archive it takes one worker half a second."""
+
+
 @dataclass(frozen=True)
 class Chain:
     """Where rows come from, and what is done with them before they are written."""
@@ -65,6 +69,16 @@ def segments(chain: Chain, session: Session, execution: Execution, *, split_read
         writes = group[-1][0] == len(steps) - 1
         found.append(Segment(session, index, source, stages, schema, writes, group[0][1]))
     return found
+
+
+def gains_from_splitting(source: Source, remaining: Sequence[RemainingWork], workers: float) -> bool:
+    """Whether reading should be a segment of its own, given how many workers can run at once.
+
+    Where there are items for all of them, each reads and computes its own, and no row moves. Where there are fewer,
+    moving rows costs less than the idle workers, if the items are large enough to outlast another segment's start.
+    """
+    largest = max((left.size_bytes for left in remaining), default=0)
+    return source.splits and len(remaining) < workers and largest >= SPLIT_BYTES
 
 
 @contextmanager

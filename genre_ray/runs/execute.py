@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import ray
+
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
-from genre_ray.runs.dataflow import Chain, rows_written, segments
+from genre_ray.runs.dataflow import Chain, gains_from_splitting, rows_written, segments
 from genre_ray.runs.ledger import Ledger, ShardSummary
 from genre_ray.runs.pieces import summaries
 from genre_ray.runs.plan import RemainingWork
@@ -41,7 +43,9 @@ def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, ex
     if not remaining:
         return 0
     session = Session(uuid.uuid4().hex, ledger.arguments, Limits(execution.item_timeout_s, execution.item_memory_mib))
-    parts = segments(chain, session, execution)
+    workers = execution.workers or ray.cluster_resources().get("CPU", 0) / execution.cpus_per_worker
+    split = gains_from_splitting(chain.source, remaining, workers)
+    parts = segments(chain, session, execution, split_reading=split)
     logger.info("%s", " | ".join(f"{segment.name} ({segment.resources})" for segment in parts))
     committer = Committer(ledger)
     with committer.in_background(), rows_written(parts, remaining, execution) as rows:

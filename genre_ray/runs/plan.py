@@ -46,7 +46,12 @@ class WorkItem:
     @property
     def walk_s(self) -> float:
         """More seconds than reading all of it takes: a slow core decompresses a MB per second."""
-        return sum(file.size for file in self.files) / 1e6
+        return self.size_bytes / 1e6
+
+    @property
+    def size_bytes(self) -> int:
+        """What its files hold."""
+        return sum(file.size for file in self.files)
 
     def to_json(self) -> str:
         """The item as a line of a plan."""
@@ -67,6 +72,7 @@ class RemainingWork(NamedTuple):
         rows_per_shard: rows that end a shard, as the item's plan has it.
         bytes_per_shard: bytes that do, likewise.
         first_shard: the first that is left.
+        size_bytes: what the item's files hold, all of it.
         folder: where relative addresses of files begin. Workers have working directories of their own. Plans keep
             addresses as given: a resume may be in another directory, and must find its inputs in the plan.
     """
@@ -76,6 +82,7 @@ class RemainingWork(NamedTuple):
     rows_per_shard: int
     bytes_per_shard: int
     first_shard: int
+    size_bytes: int
     folder: str
 
     def read_item(self, session: str) -> WorkItem:
@@ -115,7 +122,9 @@ class Plan:
         for uri, chunk in self._read():
             for item in chunk.items:
                 if (done := shards_done(item.name)) is not None:
-                    yield RemainingWork(item.name, uri, self.rows_per_shard, self.bytes_per_shard, done, folder)
+                    yield RemainingWork(
+                        item.name, uri, self.rows_per_shard, self.bytes_per_shard, done, item.size_bytes, folder
+                    )
 
     def left_out(self) -> Iterator[str]:
         """Inputs that a limit left out: they are known, and no later generation takes them up."""

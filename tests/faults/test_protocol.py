@@ -57,6 +57,7 @@ class Numbers:
 
     files: list[StoredFile]
     name = "read numbers"
+    splits = True
     schema = pa.schema([("source_uri", pa.string()), ("recording_id", pa.string())])
 
     @classmethod

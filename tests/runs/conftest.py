@@ -49,6 +49,7 @@ class Numbers:
     harm: dict = field(default_factory=dict)
     rejected: tuple[str, ...] = ()
     name: str = "read numbers"
+    splits: bool = True
     schema: pa.Schema = field(
         default_factory=lambda: pa.schema([("source_uri", pa.string()), ("recording_id", pa.string())])
     )
