@@ -1,7 +1,7 @@
 """The features table: how documents become its rows, and how its rows are read again."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -125,7 +125,7 @@ class FeatureRows:
             raise InputError(f"{self.uri}: expected a table with rows, found an empty one; ingest documents into it")
         return [StoredFile(objects.join(self.uri, part.path), part.path, part.size, part.path) for part in parts]
 
-    def cut(self, files: Sequence[StoredFile], rows_per_shard: int) -> list[WorkItem]:
+    def cut(self, files: Iterable[StoredFile], rows_per_shard: int) -> list[WorkItem]:
         """One work item a part, with the number of rows that are taken from it."""
         held = {part.path: part.rows for part in tables.list_parts(self.uri, self.version)}
         items: list[WorkItem] = []
