@@ -63,10 +63,11 @@ class Reason(StrEnum):
     NOT_A_DOCUMENT = "not_a_document", "a member of an archive is not a .json file"
     UNSAFE_MEMBER = "unsafe_member", "a member is a link or a device, or its name leaves the archive"
     ARCHIVE_TRUNCATED = "archive_truncated", "the archive ends early; what came before is kept"
-    ARCHIVE_UNREADABLE = "archive_unreadable", "the archive is none, or damaged from here on"
+    ARCHIVE_UNREADABLE = "archive_unreadable", "the file is not an archive, or it is damaged from here on"
     TOO_MANY_MEMBERS = "too_many_members", "the archive has more members than the limit; those within it are kept"
     EXPANDS_TOO_FAR = "expands_too_far", "the archive expands beyond the limit; what came before is kept"
-    UNREADABLE = "unreadable", "the file is gone or no regular file, or its storage refuses it"
+    ID_TOO_LONG = "id_too_long", "the name is too long, or the recording id in it"
+    UNREADABLE = "unreadable", "the file is not a regular file, a link to nothing, or closed to this process"
 
     CRASHED = "crashed", "the item ended the process that computed it, twice"
     TIMED_OUT = "timed_out", "the item took longer than the limit, twice"

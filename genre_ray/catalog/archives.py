@@ -1,23 +1,24 @@
 """Archives of documents, walked forwards member by member; nothing is extracted to disk.
 
-Every member is one item, good or not; directories are none. The numbering of the items does not depend on
-which of them are wanted, so that several workers can each take a range of one archive. An archive that ends
-early, is damaged or exceeds a limit gives one last item that says so, after all that came before it.
+Every member that is not a directory is a row, good or not. The numbering of the rows does not depend on which of them
+are wanted, so that an archive can be read on from any row. An archive that ends early, is damaged or exceeds a limit
+gives one last row that says so, after all that came before it.
 """
 
 import os
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from genre_ray.catalog.compression import DAMAGE, decompressed
-from genre_ray.catalog.names import identify
+from genre_ray.catalog.names import MAX_ID_CHARACTERS, MAX_NAME_CHARACTERS, bounded, identify
 from genre_ray.catalog.tar_headers import members
 from genre_ray.errors import NotFoundError, StorageError
-from genre_ray.outcomes import Reason, Rejection, printable
-from genre_ray.storage.objects import is_remote, open_stream
+from genre_ray.outcomes import Reason, Rejection
+from genre_ray.storage import objects
+from genre_ray.storage.objects import StoredFile
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst")
 DOCUMENT_SUFFIX = ".json"
@@ -26,23 +27,23 @@ MAX_MEMBERS = 20_000_000
 # AcousticBrainz documents shrink to a tenth; zeros and repeated documents can shrink to a millionth.
 MAX_EXPANSION = 200.0
 _EXPANSION_FLOOR_BYTES = 2**28
-_SMALLEST_READ_LIMIT = 2**20
 # ValueError to RecursionError: what tarfile lets through for headers made to hurt it.
 _DAMAGE = (*DAMAGE, tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
 class RawDocument:
-    """A document's bytes, or why there are none; `uri` is `<archive>#<member>` for a member of an archive."""
+    """A document's bytes, or why there are none.
+
+    Attributes:
+        name: of the file, or of the member of an archive.
+        uri: the file's address; `<archive>#<member>` for a member of an archive.
+        payload: the content. A view is of a chunk of the archive, which stays in memory as long as the view does.
+    """
 
     name: str
     uri: str
-    payload: bytes | Rejection
-
-    @property
-    def recording_id(self) -> str | None:
-        """The recording that the name stands for; None where it is no document's."""
-        return identify(self.name)[0] if is_document(self.name) else None
+    payload: bytes | memoryview | Rejection
 
 
 def is_archive(name: str) -> bool:
@@ -55,35 +56,70 @@ def is_document(name: str) -> bool:
     return name.lower().endswith(DOCUMENT_SUFFIX)
 
 
-def read_file(uri: str, max_document_bytes: int = MAX_DOCUMENT_BYTES) -> RawDocument:
-    """The document in a file of its own; never more than one byte over the limit is read.
+def read_file(file: StoredFile, max_document_bytes: int = MAX_DOCUMENT_BYTES) -> RawDocument:
+    """The document in a file of its own, as it was planned; one that is larger than the limit is not read.
 
     Raises:
+        InputError: the file is not the planned one.
+        NotFoundError: it is gone.
         StorageError: the store fails just now, which says nothing about the document.
     """
-    name = uri.rpartition("/")[2]
-    payload: bytes | Rejection
-    try:
-        with open_regular(uri) as stream:
-            payload = stream.read(max_document_bytes + 1)
-    except NotFoundError as error:
-        payload = Rejection(Reason.UNREADABLE, f"expected a readable file: {error}", identify(name)[0])
-    else:
-        if len(payload) > max_document_bytes:
-            payload = _too_large(name, f"more than {max_document_bytes}", max_document_bytes)
-    return RawDocument(printable(name), printable(uri), payload)
+    name = file.uri.rpartition("/")[2]
+    return RawDocument(bounded(name), _bounded_uri(file.uri), _payload(file, name, max_document_bytes))
 
 
-def open_regular(uri: str) -> BinaryIO:
-    """A stream of the file; a pipe or a device would block for ever, or never end.
+def refused_file(file: StoredFile, why: Rejection) -> RawDocument:
+    """The row of a single file that is not to be read."""
+    name = file.uri.rpartition("/")[2]
+    return RawDocument(bounded(name), _bounded_uri(file.uri), replace(why, recording_id=known_recording(name)))
+
+
+def _payload(file: StoredFile, name: str, max_document_bytes: int) -> bytes | Rejection:
+    if why := _refused_name(name) or _too_large(name, file.size, max_document_bytes):
+        return why
+    opened = open_planned(file)
+    if isinstance(opened, str):
+        return Rejection(Reason.UNREADABLE, f"expected a readable file, found {opened}", known_recording(name))
+    with opened as stream:
+        try:
+            payload = stream.read(file.size)
+        except OSError as error:
+            raise StorageError(f"{file.uri}: {error}; try again when its storage can be read") from None
+    if not objects.is_remote(file.uri):
+        # It may have been written to while it was read; an object is checked with each range.
+        objects.require_unchanged(file)
+    return payload
+
+
+def open_planned(file: StoredFile) -> BinaryIO | str:
+    """A stream of a planned file; or why it cannot be read, where that is as it was when it was planned.
+
+    A pipe or a device is not opened: it would block for ever, or never end.
 
     Raises:
-        NotFoundError: it is one of these, not there, or closed to this process.
+        InputError: the file is not the planned one.
+        NotFoundError: it is gone.
         StorageError: it cannot be read just now.
     """
-    if not is_remote(uri) and os.path.exists(uri) and not os.path.isfile(uri):
-        raise NotFoundError(f"{uri} is no regular file")
-    return open_stream(uri)
+    if not objects.is_remote(file.uri):
+        if file.version == objects.MISSING:
+            return "a link to nothing"
+        if os.path.exists(file.uri) and not os.path.isfile(file.uri):
+            if file.size:
+                objects.require_unchanged(file)
+            return "a file that is not a regular one"
+    try:
+        return objects.open_stream(file.uri, file)
+    except NotFoundError as error:
+        if objects.is_remote(file.uri):
+            raise
+        if os.path.exists(file.uri):
+            return str(error)
+        raise objects.gone(file.uri) from None
+
+
+def _always(size: int) -> bool:
+    return True
 
 
 def read_archive(
@@ -93,14 +129,13 @@ def read_archive(
     max_document_bytes: int = MAX_DOCUMENT_BYTES,
     max_members: int = MAX_MEMBERS,
     max_expansion: float = MAX_EXPANSION,
-    wanted: Callable[[int], bool] = lambda position: True,
+    wanted: Callable[[int], bool] = _always,
 ) -> Iterator[RawDocument | None]:
-    """Walk the members of the archive in `stream`, whose compression the suffix of `uri` tells.
+    """Walk the members of the archive in `stream`, whose compression follows from the suffix of `uri`.
 
-    Yields one item for each member that is not a directory, in order: None where `wanted(position)` is false,
-    with positions counted from 0. The last item is about the archive itself (`archive_truncated`,
-    `archive_unreadable`, `too_many_members`, `expands_too_far`) where it ends early, is damaged or exceeds a limit,
-    and is subject to `wanted` as well.
+    Yields one row for each member that is not a directory, in order; None where it is not wanted. The last row is about
+    the archive itself (`archive_truncated`, `archive_unreadable`, `too_many_members`, `expands_too_far`) where it ends
+    early, is damaged or exceeds a limit.
 
     Args:
         stream: the archive as stored.
@@ -109,34 +144,53 @@ def read_archive(
         max_members: an archive with more of them ends there.
         max_expansion: an archive whose content is more than so many times its stored size ends there; a quarter of a
             GiB of content is always allowed.
-        wanted: which positions to give.
+        wanted: called once for each row in order, before its content is read, with the bytes of its document: 0 where
+            it is refused unread. Returns whether to yield the row.
 
     Raises:
         StorageError: `stream` itself failed, which says nothing about the archive.
     """
-    source = _Forward(stream, uri, max(max_document_bytes, _SMALLEST_READ_LIMIT), max_expansion)
-    position = 0
+    source = _Forward(stream, uri, max_expansion)
+    count = 0
+    is_wanted = None
     try:
         for member in members(source):
-            if position == max_members:
+            if count == max_members:
                 raise _Exceeded(Reason.TOO_MANY_MEMBERS, f"expected at most {max_members} members, found more")
-            item = None
-            if wanted(position):
-                payload = _refusal(member, max_document_bytes) or source.content(member)
-                item = RawDocument(printable(member.name), printable(f"{uri}#{member.name}"), payload)
+            refusal = _refusal(member, max_document_bytes)
+            is_wanted = wanted(0 if refusal else member.size)
+            row = None
+            if is_wanted:
+                payload = refusal or source.content(member)
+                row = RawDocument(bounded(member.name), _bounded_uri(f"{uri}#{member.name}"), payload)
             if _has_content(member):
                 # Whether a member is whole must not depend on who wants it, nor on its being refused.
                 source.seek(member.offset_data + member.size)
-            yield item
-            position += 1
+            count += 1
+            yield row
+            is_wanted = None
         source.expect_zeros()
     except (*_DAMAGE, _Exceeded) as error:
-        yield about_archive(uri, source.verdict(error)) if wanted(position) else None
+        # A member that is cut has been asked for: the row about the archive stands in its place.
+        is_wanted = wanted(0) if is_wanted is None else is_wanted
+        yield about_archive(uri, source.verdict(error)) if is_wanted else None
 
 
 def about_archive(uri: str, why: Rejection) -> RawDocument:
-    """The item that is about an archive itself."""
-    return RawDocument(printable(uri.rpartition("/")[2]), printable(uri), why)
+    """The row that is about an archive itself."""
+    return RawDocument(bounded(uri.rpartition("/")[2]), _bounded_uri(uri), why)
+
+
+def _bounded_uri(uri: str) -> str:
+    # Room for the name of an archive and that of a member.
+    return bounded(uri, 2 * MAX_NAME_CHARACTERS)
+
+
+def known_recording(name: str) -> str | None:
+    """The recording that a name stands for; None where it is not a document's, or no id."""
+    if not is_document(name) or _refused_name(name):
+        return None
+    return identify(name)[0]
 
 
 def _has_content(member: tarfile.TarInfo) -> bool:
@@ -153,16 +207,28 @@ def _refusal(member: tarfile.TarInfo, max_document_bytes: int) -> Rejection | No
     elif path.startswith("/") or ".." in path.split("/"):
         detail = f"expected a name inside the archive, found {name}"
     if detail is not None:
-        return Rejection(Reason.UNSAFE_MEMBER, detail, identify(name)[0] if is_document(name) else None)
+        return Rejection(Reason.UNSAFE_MEMBER, detail, known_recording(name))
     if not is_document(name):
         return Rejection(Reason.NOT_A_DOCUMENT, f"expected a {DOCUMENT_SUFFIX} file, found {name}")
-    if member.size > max_document_bytes:
-        return _too_large(name, str(member.size), max_document_bytes)
+    return _refused_name(name) or _too_large(name, member.size, max_document_bytes)
+
+
+def _refused_name(name: str) -> Rejection | None:
+    if len(name) <= MAX_ID_CHARACTERS and name.isprintable():
+        return None
+    if len(name) > MAX_NAME_CHARACTERS:
+        detail = f"expected a name of at most {MAX_NAME_CHARACTERS} characters, found {len(name)}: {name}"
+        return Rejection(Reason.ID_TOO_LONG, detail)
+    if (length := len(identify(name)[0])) > MAX_ID_CHARACTERS:
+        detail = f"expected a recording id of at most {MAX_ID_CHARACTERS} characters, found {length}: {name}"
+        return Rejection(Reason.ID_TOO_LONG, detail)
     return None
 
 
-def _too_large(name: str, size: str, limit: int) -> Rejection:
-    return Rejection(Reason.TOO_LARGE, f"expected at most {limit} bytes, found {size}", identify(name)[0])
+def _too_large(name: str, size: int, limit: int) -> Rejection | None:
+    if size <= limit:
+        return None
+    return Rejection(Reason.TOO_LARGE, f"expected at most {limit} bytes, found {size}", known_recording(name))
 
 
 class _Exceeded(Exception):
@@ -196,15 +262,11 @@ class _Storage:
 
 
 class _Forward:
-    """The decompressed content as tarfile wants it, `read`, `tell` and `seek`, but forwards only.
+    """The decompressed content as tarfile wants it, `read`, `tell` and `seek`, but forwards only."""
 
-    A single read is limited: a header may claim any length for its own extensions.
-    """
-
-    def __init__(self, stream: BinaryIO, uri: str, read_limit: int, max_expansion: float) -> None:
+    def __init__(self, stream: BinaryIO, uri: str, max_expansion: float) -> None:
         self.stored = _Storage(stream, uri)
         self.chunks = decompressed(self.stored, uri)
-        self.read_limit = read_limit
         self.max_expansion = max_expansion
         self.position = 0
         self.at_end = False
@@ -216,8 +278,6 @@ class _Forward:
 
     def read(self, size: int) -> bytes:
         """`size` bytes, or fewer at the end of the content."""
-        if size > self.read_limit:
-            raise tarfile.ReadError(f"a header asks for {size} bytes at once")
         parts = [self._take(size)]
         missing = size - len(parts[0])
         while missing > 0 and (part := self._take(missing)):
@@ -234,13 +294,18 @@ class _Forward:
                 raise EOFError(f"expected {position} bytes, found {self.position}")
             self._pass(min(position - self.position, len(self._chunk) - self._taken))
 
-    def content(self, member: tarfile.TarInfo) -> bytes:
-        """The bytes of a regular member."""
+    def content(self, member: tarfile.TarInfo) -> bytes | memoryview:
+        """The bytes of a regular member, not copied where they are in one chunk."""
         self.seek(member.offset_data)
-        content = self.read(member.size)
-        if len(content) < member.size:
-            raise EOFError(f"expected {member.size} bytes of {member.name}, found {len(content)}")
-        return content
+        size = member.size
+        if 0 < size <= len(self._chunk) - self._taken:
+            content = memoryview(self._chunk)[self._taken : self._taken + size]
+            self._pass(size)
+            return content
+        read = self.read(size)
+        if len(read) < size:
+            raise EOFError(f"expected {size} bytes of {member.name}, found {len(read)}")
+        return read
 
     def expect_zeros(self) -> None:
         """Read to the end, which verifies the checksums; only padding may follow the end mark."""

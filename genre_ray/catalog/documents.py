@@ -12,11 +12,14 @@ from typing import Any
 
 import orjson
 
-from genre_ray.catalog.names import identifier, identify
+from genre_ray.catalog.names import MAX_ID_CHARACTERS, identifier, identify
 from genre_ray.catalog.nesting import is_deeper
 from genre_ray.outcomes import Reason, Rejection
 
 MAX_LEVELS = 64
+MAX_ARTISTS = 100
+"""Artist ids that are kept of a document: the most credited recordings of MusicBrainz have some dozens."""
+MAX_EXTRACTOR_CHARACTERS = 256
 _ROOMS = ("lowlevel", "rhythm", "tonal")
 
 
@@ -32,7 +35,7 @@ class Provenance:
     """Whose a document is and what made it: one submission of one recording.
 
     `extractor` reads "<extractor> / essentia <release> / <git sha>", or "unknown" where the document does not
-    say.
+    say. All of it is bounded, however much a document states: rows are held by the thousand.
     """
 
     recording_id: str
@@ -157,24 +160,31 @@ def _evident_version(rhythm: dict[str, Any], tonal: dict[str, Any]) -> DocumentV
 
 
 def _extractor(stated: dict[str, Any]) -> str:
-    stated_texts = (stated.get(key) for key in ("extractor", "essentia", "essentia_git_sha"))
-    return _described(*(text if isinstance(text, str) else "" for text in stated_texts))
+    texts = (stated.get(key) for key in ("extractor", "essentia", "essentia_git_sha"))
+    return _described(*(text.strip()[:MAX_EXTRACTOR_CHARACTERS] if isinstance(text, str) else "" for text in texts))
 
 
-@lru_cache(maxsize=8)  # a catalog's documents are of a few extractors, and a text may be megabytes long
+@lru_cache(maxsize=8)  # a catalog's documents are of a few extractors
 def _described(*texts: str) -> str:
-    extractor, release, sha = (identifier(text) if text.strip() else "unknown" for text in texts)
+    extractor, release, sha = (identifier(text) or "unknown" for text in texts)
     if extractor == release == sha == "unknown":
         return "unknown"
-    return f"{extractor} / essentia {release} / {sha}"
+    return f"{extractor} / essentia {release} / {sha}"[:MAX_EXTRACTOR_CHARACTERS]
 
 
 def _ids(tags: dict[str, Any], tag: str) -> tuple[str, ...]:
     """The ids under `tag`, which is a list of them or a single one; anything else in there is passed over."""
     found = tags.get(tag)
-    texts = found if isinstance(found, list) else [found]
-    ids = [identifier(text) for text in texts if isinstance(text, str)]
-    return tuple(dict.fromkeys(filter(None, ids)))
+    ids: dict[str, None] = {}
+    for text in found if isinstance(found, list) else [found]:
+        if len(ids) == MAX_ARTISTS:
+            break
+        # A text of megabytes is not made printable first.
+        if isinstance(text, str) and len(text := text.strip()) <= MAX_ID_CHARACTERS:
+            text = identifier(text)
+            if 0 < len(text) <= MAX_ID_CHARACTERS:
+                ids[text] = None
+    return tuple(ids)
 
 
 def _object(parent: dict[str, Any], key: str) -> dict[str, Any]:

@@ -4,6 +4,11 @@ import re
 
 from genre_ray.outcomes import printable
 
+MAX_ID_CHARACTERS = 256
+"""A longer text is no id of anything: a file name on any common file system is shorter."""
+MAX_NAME_CHARACTERS = 4096
+"""A longer name of an archive's member cannot be extracted to a disk either."""
+
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _MBID = re.compile(_UUID, re.IGNORECASE)
 # No leading zeros, and few enough digits for an int32: otherwise two names would share one submission.
@@ -14,6 +19,12 @@ def identifier(text: str) -> str:
     """`text` without surrounding space and printable; a MusicBrainz id also in lower case."""
     text = printable(text.strip())
     return text.lower() if _MBID.fullmatch(text) else text
+
+
+def bounded(text: str, limit: int = MAX_NAME_CHARACTERS) -> str:
+    """`text` as it can be stored: printable, and cut to at most `limit` characters, the last one then an ellipsis."""
+    stored = printable(text[: limit + 1])
+    return stored if len(stored) <= limit else stored[: limit - 1] + "…"
 
 
 def identify(name: str) -> tuple[str, int]:

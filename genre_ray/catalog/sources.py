@@ -1,17 +1,19 @@
 """Documents as a source of rows: folders, single files and archives, listed once and read as streams.
 
-Guarantees: everything found is a row, good or not, in an order that does not change; reading from a later
-shard on walks over what came before without parsing it.
+Guarantees: everything found is a row, good or not, in an order that does not change; a read that starts at a later
+shard passes over what comes before without parsing it. An input that is gone or changed is an error, never a row.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
 
 from genre_ray.catalog.archives import (
     MAX_DOCUMENT_BYTES,
@@ -21,20 +23,19 @@ from genre_ray.catalog.archives import (
     about_archive,
     is_archive,
     is_document,
-    open_regular,
+    open_planned,
     read_archive,
     read_file,
+    refused_file,
 )
-from genre_ray.errors import ConfigurationError, InputError, NotFoundError
-from genre_ray.outcomes import Reason, Rejection
+from genre_ray.catalog.names import identify
+from genre_ray.errors import ConfigurationError, InputError
+from genre_ray.outcomes import Outcome, Reason, Rejection, rejections
 from genre_ray.runs.ahead import map_ahead
-from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.plan import WorkItem
+from genre_ray.runs.stages import Chunk, ShardCounter, ShardSize
 from genre_ray.storage import objects
 from genre_ray.storage.objects import StoredFile
-
-if TYPE_CHECKING:
-    from ray.data import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,15 @@ FILES_PER_ITEM = 256
 READS_IN_FLIGHT = 16
 """Files that a worker reads at once: a store answers each in some hundredths of a second, however small it is."""
 
-Raw = list[RawDocument]
+DOCUMENTS = pa.schema(
+    [
+        ("name", pa.string()),
+        ("source_uri", pa.string()),
+        ("recording_id", pa.string()),
+        ("payload", pa.large_binary()),
+    ]
+)
+"""The columns of documents as they are stored: `name` is a file's, `payload` its bytes."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,9 @@ class DocumentSource:
         max_members: an archive with more members ends there, with a row that says so.
         max_expansion: so does one whose content is more than so many times its stored size.
     """
+
+    name = "read documents"
+    schema = DOCUMENTS
 
     inputs: tuple[str, ...]
     limit: int | None = None
@@ -104,34 +116,93 @@ class DocumentSource:
         if group:
             yield WorkItem(f"d{groups:06d}", "documents", tuple(group))
 
-    def read(self, item: WorkItem, rows_per_shard: int, first_shard: int) -> Iterator[tuple[int, Raw]]:
-        """Yield (shard, up to 64 documents) from `first_shard` on."""
-        first = first_shard * rows_per_shard
-        rows = islice(self._documents(item, first), item.rows)
-        chunk: Raw = []
-        size = 0
-        for position, document in enumerate(rows):
-            if document is None or position < first:
-                continue
-            chunk.append(document)
-            size += len(document.payload) if isinstance(document.payload, bytes) else 0
-            if len(chunk) == CHUNK_DOCUMENTS or size >= CHUNK_BYTES or (position + 1) % rows_per_shard == 0:
-                yield position // rows_per_shard, chunk
-                chunk, size = [], 0
-        if chunk:
-            yield position // rows_per_shard, chunk
+    def read(
+        self,
+        item: WorkItem,
+        size: ShardSize,
+        first_shard: int = 0,
+        failed: Mapping[int, Rejection] | None = None,
+        *,
+        singly: bool = False,
+    ) -> Iterator[Chunk]:
+        """Yield up to 64 documents at a time; see `genre_ray.runs.stages.Source`.
 
-    def _documents(self, item: WorkItem, first: int) -> Iterator[RawDocument | None]:
+        A document is as many bytes as its header in the archive or the plan says, and 0 where it is refused unread.
+        """
+        counter = ShardCounter(size)
+        rows = self._rows(item, counter, first_shard, failed or {}, singly=singly)
+        chunk: list[RawDocument] = []
+        chunk_bytes, shard = 0, -1
+        for document in islice(rows, item.rows):
+            if document is None:
+                continue
+            if counter.shard != shard:
+                if shard >= 0:
+                    _require_unchanged(item)
+                if chunk:
+                    yield Chunk(shard, documents_outcome(chunk))
+                    chunk, chunk_bytes = [], 0
+                shard = counter.shard
+            chunk.append(document)
+            chunk_bytes += 0 if isinstance(document.payload, Rejection) else len(document.payload)
+            if singly or len(chunk) == CHUNK_DOCUMENTS or chunk_bytes >= CHUNK_BYTES:
+                yield Chunk(shard, documents_outcome(chunk))
+                chunk, chunk_bytes = [], 0
+        _require_unchanged(item)
+        if shard < 0 and first_shard > 0:
+            raise shorter_than_planned(item, first_shard)
+        if chunk:
+            yield Chunk(shard, documents_outcome(chunk))
+
+    def _rows(
+        self, item: WorkItem, counter: ShardCounter, first_shard: int, failed: Mapping[int, Rejection], *, singly: bool
+    ) -> Iterator[RawDocument | None]:
+        """Every row of the item, None before the first shard; while a row is given, `counter` is at its shard."""
         if item.kind != "archive":
-            yield from (None for _ in item.files[:first])
-            read = partial(read_file, max_document_bytes=self.max_document_bytes)
-            yield from map_ahead(read, (file.uri for file in item.files[first:]), READS_IN_FLIGHT)
+            yield from self._files(item, counter, first_shard, failed, singly=singly)
             return
         (archive,) = item.files
-        try:
-            opened = open_regular(archive.uri)
-        except NotFoundError as error:
-            yield about_archive(archive.uri, Rejection(Reason.ARCHIVE_UNREADABLE, f"expected a tar archive: {error}"))
+        walk = self._members(archive, lambda row_bytes: counter.add(row_bytes) >= first_shard)
+        for position in count():
+            if position in failed:
+                # What follows cannot be read without it. Earlier shards are complete, so the row belongs to this one.
+                counter.shard = max(counter.add(0), first_shard)
+                yield about_archive(archive.uri, failed[position])
+                return
+            try:
+                yield next(walk)
+            except StopIteration:
+                return
+
+    def _files(
+        self, item: WorkItem, counter: ShardCounter, first_shard: int, failed: Mapping[int, Rejection], *, singly: bool
+    ) -> Iterator[RawDocument | None]:
+        sizes = [file.size if file.size <= self.max_document_bytes else 0 for file in item.files]
+        first = 0
+        while first < len(sizes) and counter.add(sizes[first]) < first_shard:
+            first += 1
+            yield None
+        read = partial(self._read_file, failed=failed)
+        numbered = list(enumerate(item.files))[first:]
+        documents = map(read, numbered) if singly else map_ahead(read, numbered, READS_IN_FLIGHT)
+        for (position, _), document in zip(numbered, documents, strict=True):
+            if position > first:
+                counter.add(sizes[position])
+            yield document
+
+    def _read_file(self, numbered: tuple[int, StoredFile], failed: Mapping[int, Rejection]) -> RawDocument:
+        position, file = numbered
+        if position in failed:
+            return refused_file(file, failed[position])
+        return read_file(file, self.max_document_bytes)
+
+    def _members(self, archive: StoredFile, wanted: Callable[[int], bool]) -> Iterator[RawDocument | None]:
+        opened = open_planned(archive)
+        if isinstance(opened, str):
+            wanted(0)
+            yield about_archive(
+                archive.uri, Rejection(Reason.ARCHIVE_UNREADABLE, f"expected a tar archive, found {opened}")
+            )
             return
         with opened as stream:
             yield from read_archive(
@@ -140,8 +211,41 @@ class DocumentSource:
                 max_document_bytes=self.max_document_bytes,
                 max_members=self.max_members,
                 max_expansion=self.max_expansion,
-                wanted=lambda position: position >= first,
+                wanted=wanted,
             )
+
+
+def documents_outcome(rows: Sequence[RawDocument]) -> Outcome:
+    """The table of the documents that could be read, with the columns of `DOCUMENTS`, and the rejected rows."""
+    read = [row for row in rows if not isinstance(row.payload, Rejection)]
+    rejected = [(row.uri, row.payload) for row in rows if isinstance(row.payload, Rejection)]
+    payloads = [row.payload for row in read if not isinstance(row.payload, Rejection)]
+    offsets = np.zeros(len(read) + 1, np.int64)
+    np.cumsum([len(payload) for payload in payloads], out=offsets[1:])
+    # One copy into memory of the right size; a builder of Arrow's would grow, and copy each time.
+    content = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(payloads))]
+    columns = [
+        pa.array([row.name for row in read], pa.string()),
+        pa.array([row.uri for row in read], pa.string()),
+        pa.array([identify(row.name)[0] for row in read], pa.string()),
+        pa.Array.from_buffers(pa.large_binary(), len(read), content),
+    ]
+    return Outcome(pa.Table.from_arrays(columns, schema=DOCUMENTS), rejections(rejected))
+
+
+def shorter_than_planned(item: WorkItem, first_shard: int) -> InputError:
+    """The error for an item that ends before the shard that reading is to go on with."""
+    return InputError(
+        f"{item.files[0].uri}: it ends before shard {first_shard}, although earlier runs read further: it is shorter "
+        "than it was, or its storage gave only a part. Restore it, then --resume; or start a new run with another "
+        "--output"
+    )
+
+
+def _require_unchanged(item: WorkItem) -> None:
+    """Check an archive again after it was read; single files are checked one by one, as they are read."""
+    if item.kind == "archive" and item.files[0].version != objects.MISSING:
+        objects.require_unchanged(item.files[0])
 
 
 def refuse_output_among(inputs: Sequence[str], output: str) -> None:
@@ -155,24 +259,3 @@ def refuse_output_among(inputs: Sequence[str], output: str) -> None:
             raise ConfigurationError(
                 f"expected an output outside of the inputs, found {output} inside of {uri}; choose another --output"
             )
-
-
-def read_documents(*inputs: str) -> "Dataset":
-    """The documents below `inputs` as they are stored: `name`, `uri`, `payload` (null where there is none), `reason`.
-
-    For people who chain steps of their own; the jobs read through `DocumentSource`.
-    """
-    import ray.data
-
-    source = DocumentSource(inputs)
-    with Inventory(source.list_inputs()) as files:
-        items = [{"item": item.to_json()} for item in source.cut(files, rows_per_shard=FILES_PER_ITEM)]
-
-    def rows(item: dict[str, str]) -> Iterator[dict[str, object]]:
-        for _, chunk in source.read(WorkItem.from_json(item["item"]), FILES_PER_ITEM, 0):
-            for document in chunk:
-                payload = document.payload if isinstance(document.payload, bytes) else None
-                reason = None if isinstance(document.payload, bytes) else str(document.payload.reason)
-                yield {"name": document.name, "uri": document.uri, "payload": payload, "reason": reason}
-
-    return ray.data.from_items(items).flat_map(rows)

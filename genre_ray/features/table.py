@@ -1,69 +1,92 @@
 """The features table: how documents become its rows, and how its rows are read again."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from genre_ray.catalog.archives import RawDocument
 from genre_ray.catalog.documents import Provenance
 from genre_ray.errors import InputError
 from genre_ray.features.columns import FEATURE_COLUMNS
-from genre_ray.outcomes import Rejection, rejections
+from genre_ray.outcomes import Outcome, Rejection, rejections
 from genre_ray.runs.plan import WorkItem
+from genre_ray.runs.stages import Chunk, Compute, Resources, ShardSize
 from genre_ray.storage import objects, tables
 from genre_ray.storage.objects import StoredFile
 from genre_ray.storage.schemas import features_schema
 
-if TYPE_CHECKING:
-    from ray.data import Dataset
-
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
-class FeaturesStep:
-    """Raw documents → rows of the features table, and the documents that were rejected."""
+@dataclass
+class ParseDocuments:
+    """A stage: documents as they are stored → rows of the features table.
 
+    Attributes:
+        resources: what a worker of it reserves.
+    """
+
+    name = "parse"
     schema = features_schema(FEATURE_COLUMNS)
-    gains_from_gpu = False
+    rows_per_call: int | None = None
+    resources: Resources | None = None
 
-    def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
-        """See `genre_ray.runs.worker.Step`."""
+    def open(self) -> Compute:
+        """Load the compiled parser."""
         # Here, not above: who only reads a table has no use for the compiler.
-        from genre_ray.features.vectors import read_vectors
+        from genre_ray.features.vectors import warm_up
 
-        stored = [(raw.name, raw.payload) for raw in rows if not isinstance(raw.payload, Rejection)]
-        vectors = np.empty((len(stored), len(FEATURE_COLUMNS)), np.float32)
-        read = read_vectors(stored, vectors)
-        in_order = iter(read)
-        outcomes = [(raw, raw.payload if isinstance(raw.payload, Rejection) else next(in_order)) for raw in rows]
-        accepted = [(raw, about) for raw, about in outcomes if not isinstance(about, Rejection)]
-        rejected = [(raw.uri, why) for raw, why in outcomes if isinstance(why, Rejection)]
-        if len(accepted) < len(read):
-            vectors = vectors[[not isinstance(about, Rejection) for about in read]]
-        return self._table(accepted, vectors), rejections(rejected)
+        warm_up()
+        return parse_documents
 
-    def _table(self, accepted: Sequence[tuple[RawDocument, Provenance]], vectors: Vectors) -> pa.Table:
-        values = [
-            [about.recording_id for _, about in accepted],
-            [about.submission for _, about in accepted],
-            [about.artist_ids for _, about in accepted],
-            [about.release_group_id for _, about in accepted],
-            [raw.uri for raw, _ in accepted],
-            [about.extractor for _, about in accepted],
-        ]
-        columns = [pa.array(column, kind) for column, kind in zip(values, self.schema.types[:-1], strict=True)]
-        kind = self.schema.field("features").type
-        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind))
-        return pa.Table.from_arrays(columns, schema=self.schema)
+
+def parse_documents(documents: pa.Table) -> Outcome:
+    """Rows of the features table for documents with the columns of `genre_ray.catalog.sources.DOCUMENTS`."""
+    # Batch by batch: to combine batches would copy the payloads.
+    outcomes = [_parse(batch) for batch in documents.to_batches() if batch.num_rows]
+    if not outcomes:
+        return Outcome(ParseDocuments.schema.empty_table(), rejections([]))
+    return Outcome(
+        pa.Table.from_batches([rows for rows, _ in outcomes]), pa.concat_tables([rejected for _, rejected in outcomes])
+    )
+
+
+def _parse(documents: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table]:
+    from genre_ray.features.vectors import read_vectors
+
+    vectors = np.empty((documents.num_rows, len(FEATURE_COLUMNS)), np.float32)
+    read = read_vectors(documents.column("name").to_pylist(), documents.column("payload"), vectors)
+    uris = documents.column("source_uri").to_pylist()
+    accepted = [(uri, about) for uri, about in zip(uris, read, strict=True) if not isinstance(about, Rejection)]
+    rejected = [(uri, why) for uri, why in zip(uris, read, strict=True) if isinstance(why, Rejection)]
+    if rejected:
+        vectors = vectors[[not isinstance(about, Rejection) for about in read]]
+    return _rows(accepted, vectors), rejections(rejected)
+
+
+def _rows(accepted: Sequence[tuple[str, Provenance]], vectors: Vectors) -> pa.RecordBatch:
+    schema = ParseDocuments.schema
+    values = [
+        [about.recording_id for _, about in accepted],
+        [about.submission for _, about in accepted],
+        [about.artist_ids for _, about in accepted],
+        [about.release_group_id for _, about in accepted],
+        [uri for uri, _ in accepted],
+        [about.extractor for _, about in accepted],
+    ]
+    columns = [pa.array(column, kind) for column, kind in zip(values, schema.types[:-1], strict=True)]
+    kind = schema.field("features").type
+    columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 @dataclass(frozen=True)
 class FeatureRows:
-    """A features table as a source of rows: its parts at one version.
+    """A features table, or a predictions table, as a source of rows: its parts at one version.
 
     Attributes:
         uri: the table.
@@ -71,10 +94,25 @@ class FeatureRows:
         columns: what is read of a row; everything when not given.
     """
 
+    name = "read features"
+
     uri: str
     version: int | None = None
     limit: int | None = None
     columns: tuple[str, ...] | None = None
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns that are read, from the first part.
+
+        Raises:
+            InputError: there is no table, or it has no rows.
+        """
+        with tables.open_part(self.list_inputs()[0].uri) as part:
+            found = part.schema_arrow
+        if self.columns is None:
+            return found
+        return pa.schema([found.field(name) for name in found.names if name in self.columns], found.metadata)
 
     def list_inputs(self) -> list[StoredFile]:
         """The table's parts. Parts never change, so their path is their version.
@@ -87,7 +125,7 @@ class FeatureRows:
             raise InputError(f"{self.uri}: expected a table with rows, found an empty one; ingest documents into it")
         return [StoredFile(objects.join(self.uri, part.path), part.path, part.size, part.path) for part in parts]
 
-    def cut(self, files: Sequence[StoredFile], rows_per_shard: int) -> list[WorkItem]:
+    def cut(self, files: Iterable[StoredFile], rows_per_shard: int) -> list[WorkItem]:
         """One work item a part, with the number of rows that are taken from it."""
         held = {part.path: part.rows for part in tables.list_parts(self.uri, self.version)}
         items: list[WorkItem] = []
@@ -99,20 +137,60 @@ class FeatureRows:
                 items.append(WorkItem(f"t{number:06d}", "table", (file,), rows))
         return items
 
-    def read(self, item: WorkItem, rows_per_shard: int, first_shard: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield (shard, rows) from `first_shard` on."""
+    def read(
+        self,
+        item: WorkItem,
+        size: ShardSize,
+        first_shard: int = 0,
+        failed: Mapping[int, Rejection] | None = None,
+        *,
+        singly: bool = False,
+    ) -> Iterator[Chunk]:
+        """Yield up to a row group at a time; see `genre_ray.runs.stages.Source`.
+
+        Rows count as 0 bytes: a table's parts are of a known size, and shards end by their rows alone.
+        """
         (part,) = item.files
-        position, first = 0, first_shard * rows_per_shard
-        with tables.open_part(part.uri) as file:
-            # One column is nearly all of a row: threads would have nothing to share, and workers no cores to spare.
-            for batch in file.iter_batches(tables.ROW_GROUP_ROWS, columns=self.columns, use_threads=False):
-                batch = batch.slice(0, None if item.rows is None else max(0, item.rows - position))
-                for start in _cuts(position, position + batch.num_rows, rows_per_shard):
-                    shard = start // rows_per_shard
-                    rows = batch.slice(start - position, (shard + 1) * rows_per_shard - start)
-                    if start >= first and rows.num_rows:
-                        yield shard, rows
-                position += batch.num_rows
+        first, failed_at = first_shard * size.rows, min(failed or (), default=None)
+        ends = [end for end in (item.rows, failed_at) if end is not None]
+        position = first
+        for begin, rows in self._batches(part.uri, first, min(ends, default=None)):
+            position = begin + rows.num_rows
+            for start, stop in _cuts(max(first, begin), position, 1 if singly else size.rows):
+                yield Chunk(start // size.rows, Outcome(rows.slice(start - begin, stop - start), rejections([])))
+        if failed and failed_at in ends and failed_at == min(ends):
+            # Earlier shards are complete, so the row belongs to this one or a later one.
+            shard = max(failed_at // size.rows, first_shard)
+            yield Chunk(shard, Outcome(self.schema.empty_table(), rejections([(part.uri, failed[failed_at])])))
+        elif position <= first and first_shard > 0:
+            raise InputError(
+                f"{part.uri}: it ends before shard {first_shard}, although earlier runs read further; restore the "
+                "table, then --resume; or start a new run with another --output"
+            )
+
+    def _batches(self, uri: str, first: int, end: int | None) -> Iterator[tuple[int, pa.Table]]:
+        """Yield the position of some rows and the rows, from the row group of row `first` on, until row `end`."""
+        if end is not None and end <= first:
+            return
+        with tables.open_part(uri) as file:
+            groups = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            position = skipped = 0
+            while skipped < len(groups) and position + groups[skipped] <= first:
+                position += groups[skipped]
+                skipped += 1
+            batches = file.iter_batches(
+                tables.ROW_GROUP_ROWS,
+                row_groups=range(skipped, len(groups)),
+                columns=self.columns,
+                # One column is nearly all of a row: threads would have nothing to share, and workers no cores to spare.
+                use_threads=False,
+            )
+            while end is None or position < end:
+                if (batch := next(batches, None)) is None:
+                    return
+                rows = pa.Table.from_batches([batch if end is None else batch.slice(0, end - position)])
+                yield position, rows
+                position += rows.num_rows
 
 
 def table_columns(uri: str) -> tuple[str, ...]:
@@ -127,23 +205,9 @@ def table_columns(uri: str) -> tuple[str, ...]:
     return tuple(json.loads(columns))
 
 
-def read_features(uri: str) -> "Dataset":
-    """The features table as a dataset of Arrow blocks, for people who chain steps of their own."""
-    import ray.data
-
-    source = FeatureRows(uri)
-    items = [{"item": item.to_json()} for item in source.cut(source.list_inputs(), tables.ROW_GROUP_ROWS)]
-
-    def batches(batch: pa.Table) -> Iterator[pa.Table]:
-        for item in batch["item"].to_pylist():
-            for _, rows in source.read(WorkItem.from_json(item), tables.ROW_GROUP_ROWS, 0):
-                yield pa.Table.from_batches([rows])
-
-    return ray.data.from_items(items).map_batches(batches, batch_size=1, batch_format="pyarrow")
-
-
-def _cuts(start: int, stop: int, every: int) -> Iterator[int]:
-    """`start`, then every multiple of `every` before `stop`."""
+def _cuts(start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
+    """The ranges from `start` to `stop` that end at every multiple of `every`."""
     while start < stop:
-        yield start
-        start = (start // every + 1) * every
+        end = min(stop, (start // every + 1) * every)
+        yield start, end
+        start = end

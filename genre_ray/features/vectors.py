@@ -4,13 +4,13 @@ The plain way, `parse_document` and `flatten`, defines every outcome; the compil
 documents on which the two cannot differ.
 """
 
-import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+import pyarrow as pa
 
 from genre_ray.catalog.documents import Provenance, parse_document, provenance, stated_version
 from genre_ray.features.columns import FEATURE_COLUMNS
@@ -32,56 +32,59 @@ AT_ONCE = 8
 """Documents of one call: few, because a thread that reads meanwhile waits for the interpreter after each call."""
 
 Vectors = npt.NDArray[np.float32]
+Payloads: TypeAlias = pa.LargeBinaryArray
 
 _guess = first_guess()
 
 
-def read_vectors(documents: Sequence[tuple[str, bytes]], vectors: Vectors) -> list[Provenance | Rejection]:
-    """Fill the rows of `vectors` with the values of `FEATURE_COLUMNS`, and tell whose they are.
+def read_vectors(names: Sequence[str], payloads: Payloads, vectors: Vectors) -> list[Provenance | Rejection]:
+    """Fill the rows of `vectors` with the values of `FEATURE_COLUMNS`, and return whose they are.
 
     Values are as `genre_ray.features.flatten.flatten` gives them. The row of a rejected document has no meaning.
 
     Args:
-        documents: file names and contents.
+        names: (documents,) file names.
+        payloads: (documents,) contents, which are not copied.
         vectors: float32 (documents, 2669).
     """
-    scanned = scan_vectors(documents, vectors)
+    scanned = scan_vectors(names, payloads, vectors)
     return [
-        _plain_vector(*document, vector) if about is None else about
-        for document, vector, about in zip(documents, vectors, scanned, strict=True)
+        _plain_vector(name, payloads[place].as_py() or b"", vectors[place]) if about is None else about
+        for place, (name, about) in enumerate(zip(names, scanned, strict=True))
     ]
 
 
-def scan_vectors(documents: Sequence[tuple[str, bytes]], vectors: Vectors) -> list[Provenance | None]:
+def scan_vectors(names: Sequence[str], payloads: Payloads, vectors: Vectors) -> list[Provenance | None]:
     """As `read_vectors`, where the compiled scanner is sure of a document; None where it is not."""
+    if not len(payloads):
+        return []
+    _, stored_offsets, content = payloads.buffers()
+    offsets = np.frombuffer(stored_offsets, np.int64)[payloads.offset : payloads.offset + len(payloads) + 1]
+    starts, lengths = offsets[:-1], np.diff(offsets)
+    # An array of nothing but empty contents may come without a buffer for them.
+    content = pa.py_buffer(b"") if content is None else content
+    copied = np.zeros(lengths.max() + 2 * MARGIN, np.uint8)
+    values = np.empty(SLOTS, np.float32)
+    values[ZERO], values[ABSENT] = 0.0, np.nan
     found: list[Provenance | None] = []
-    for start in range(0, len(documents), AT_ONCE):
-        some = documents[start : start + AT_ONCE]
-        places = _scan([payload for _, payload in some], vectors[start : start + AT_ONCE])
-        for (name, payload), (layout, first, after) in zip(some, places, strict=True):
-            found.append(_provenance(name, payload[first:after], layout) if layout >= 0 else None)
+    for begin in range(0, len(names), AT_ONCE):
+        some = slice(begin, begin + AT_ONCE)
+        addresses = content.address + starts[some]
+        places = scan(
+            addresses, lengths[some], copied, FIELDS, LAYOUTS, LEAVES_OF_GROUP, _guess, values, vectors[some]
+        ).tolist()
+        for name, start, (layout, first, after) in zip(names[some], starts[some].tolist(), places, strict=True):
+            metadata = content[start + first : start + after] if layout >= 0 else None
+            found.append(None if metadata is None else _provenance(name, memoryview(metadata), layout))
     return found
 
 
 def warm_up() -> None:
     """Load the compiled scanner, or compile it: seconds, once for a machine and a release."""
-    scan_vectors([("", b"{}")], np.empty((1, len(FEATURE_COLUMNS)), np.float32))
+    scan_vectors([""], pa.array([b"{}"], pa.large_binary()), np.empty((1, len(FEATURE_COLUMNS)), np.float32))
 
 
-def _scan(payloads: Sequence[bytes], vectors: Vectors) -> list[list[int]]:
-    """The layout of each document, and where its metadata are; see `genre_ray.features.scan.scan`."""
-    texts = np.frombuffer(memoryview((ctypes.c_char_p * len(payloads))(*payloads)).cast("B"), np.int64)
-    lengths = np.fromiter(map(len, payloads), np.int64)
-    copied = np.zeros(lengths.max() + 2 * MARGIN, np.uint8)
-    values = np.empty(SLOTS, np.float32)
-    values[ZERO], values[ABSENT] = 0.0, np.nan
-    found: list[list[int]] = scan(
-        texts, lengths, copied, FIELDS, LAYOUTS, LEAVES_OF_GROUP, _guess, values, vectors
-    ).tolist()
-    return found
-
-
-def _provenance(name: str, stored: bytes, layout: int) -> Provenance | None:
+def _provenance(name: str, stored: memoryview, layout: int) -> Provenance | None:
     """What a document of a layout tells about itself; None where its metadata name another."""
     try:
         metadata: Any = orjson.loads(stored)

@@ -5,6 +5,7 @@ that another policy can decide them again; the parts' metadata hold the policy t
 """
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
-from genre_ray.outcomes import rejections
+from genre_ray.outcomes import Outcome, rejections
+from genre_ray.runs.stages import Compute, Resources
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import predictions_schema
 
@@ -65,25 +67,40 @@ def answers(
     return pa.table(columns, names=schema.names).cast(schema)
 
 
-class AnswerRows:
-    """Rows of a predictions table with all scores → the same rows, decided by another policy.
+@dataclass
+class Relabel:
+    """A stage: rows of a predictions table with all scores → the same rows, decided by another policy.
 
     Attributes:
-        columns: what is read of the table.
+        policy: how it decides.
+        taxonomy: whose labels the policy has.
+        model_id: the bundle that the rows name as their model.
+        resources: what a worker of it reserves.
     """
 
+    name = "relabel"
     columns = ("recording_id", "submission", "all_scores")
-    gains_from_gpu = False
+    """What is read of the table."""
 
-    def __init__(self, policy: Policy, taxonomy: str, model_id: str) -> None:
-        self.policy, self.taxonomy, self.model_id = policy, taxonomy, model_id
-        self.schema = answers_schema(policy, taxonomy, all_scores=True)
+    policy: Policy
+    taxonomy: str
+    model_id: str
+    rows_per_call: int | None = None
+    resources: Resources | None = None
 
-    def __call__(self, rows: pa.RecordBatch | pa.Table) -> tuple[pa.Table, pa.Table]:
-        """See `genre_ray.runs.worker.Step`."""
-        rows = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+    def __post_init__(self) -> None:
+        self.schema = answers_schema(self.policy, self.taxonomy, all_scores=True)
+
+    def open(self) -> Compute:
+        """There is nothing to load."""
+        return self._relabel
+
+    def _relabel(self, rows: pa.Table) -> Outcome:
         scores = tables.vectors(rows.column("all_scores"))
-        return answers(self.policy, self.taxonomy, self.model_id, rows, scores, self.schema), rejections([])
+        return Outcome(
+            answers(self.policy, self.taxonomy, self.model_id, rows, scores, self.schema),
+            rejections([]),
+        )
 
 
 def policy_of_table(predictions_uri: str, width: int) -> Policy:

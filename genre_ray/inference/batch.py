@@ -1,18 +1,17 @@
-"""Steps that write the predictions table: rows of features, or documents at once, through a bundle's model."""
+"""The stage that scores rows of features by a bundle's model, and decides their labels."""
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from genre_ray.catalog.archives import RawDocument
-from genre_ray.features.table import FeaturesStep
 from genre_ray.inference.answers import answers, answers_schema
 from genre_ray.inference.mapped import MappedTarget
 from genre_ray.inference.target import Target
-from genre_ray.outcomes import Reason, Rejection, rejections
+from genre_ray.outcomes import Outcome, Reason, Rejection, rejections
+from genre_ray.runs.stages import Compute, Resources
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_bundle
 
@@ -20,49 +19,53 @@ if TYPE_CHECKING:
     from genre_ray.inference.predictor import Predictor
 
 
-class PredictRows:
-    """Rows of a features table → rows of the predictions table.
+@dataclass
+class Score:
+    """A stage: rows of a features table → rows of the predictions table.
 
-    A row whose scores are not finite (its features overflow the network) is rejected. The table is in the target's
-    labels, whatever else the network knows.
+    A row whose scores are not finite (its features overflow the network) is rejected. The labels are the target's,
+    whatever else the network knows.
 
     Attributes:
-        columns: what is read of the features table.
+        bundle_uri: the bundle, which each worker loads.
+        target: the taxonomy of the labels, and how scores become labels.
+        all_scores: whether the rows hold the scores of all labels too.
+        half_precision: whether the network multiplies in bfloat16.
+        resources: what a worker of it reserves; it computes on a GPU only if it reserves one.
     """
 
+    name = "score"
     columns = ("recording_id", "submission", "source_uri", "features")
-    gains_from_gpu = True
+    """What is read of the features table."""
 
-    def __init__(
-        self, bundle_uri: str, target: Target | MappedTarget, *, all_scores: bool, half_precision: bool = False
-    ) -> None:
-        self.bundle_uri, self.all_scores, self.target = bundle_uri, all_scores, target
-        self.half_precision = half_precision
-        self.schema = answers_schema(target.policy, target.taxonomy, all_scores=all_scores)
+    bundle_uri: str
+    target: Target | MappedTarget
+    all_scores: bool
+    half_precision: bool = False
+    resources: Resources | None = None
+    rows_per_call: int | None = 1024
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the model, which every worker loads for itself."""
-        return {name: value for name, value in self.__dict__.items() if name != "predictor"}
+    def __post_init__(self) -> None:
+        self.schema = answers_schema(self.target.policy, self.target.taxonomy, all_scores=self.all_scores)
 
-    @cached_property
-    def predictor(self) -> "Predictor":
-        """The model, loaded when it is first needed: where a step is only made and sent, torch is not imported."""
+    def open(self) -> Compute:
+        """Load the model."""
+        # Here, not above: a driver describes its stages without importing torch.
         from genre_ray.inference.predictor import Predictor
 
-        return Predictor(read_bundle(self.bundle_uri), half_precision=self.half_precision)
+        predictor = Predictor(read_bundle(self.bundle_uri), half_precision=self.half_precision)
+        return partial(self._score, predictor)
 
-    def __call__(self, rows: pa.RecordBatch | pa.Table) -> tuple[pa.Table, pa.Table]:
-        """See `genre_ray.runs.worker.Step`."""
-        rows = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
-        scores = self.target.select(self.predictor.scores(tables.vectors(rows.column("features"))))
+    def _score(self, predictor: "Predictor", rows: pa.Table) -> Outcome:
+        scores = self.target.select(predictor.scores(tables.vectors(rows.column("features"))))
         finite = np.isfinite(scores).all(axis=1)
         # Features are most of a row, and no longer wanted: nothing here is to copy them.
         rows = rows.drop_columns(["features"])
         kept = rows.filter(finite)
-        answered = answers(
-            self.target.policy, self.target.taxonomy, self.predictor.bundle_id, kept, scores[finite], self.schema
+        accepted = answers(
+            self.target.policy, self.target.taxonomy, predictor.bundle_id, kept, scores[finite], self.schema
         )
-        return answered, self._rejected(rows.filter(~finite))
+        return Outcome(accepted, self._rejected(rows.filter(~finite)))
 
     def _rejected(self, rows: pa.Table) -> pa.Table:
         detail = f"expected finite scores, found others with the bundle {self.bundle_uri}"
@@ -73,19 +76,3 @@ class PredictRows:
                 for uri, recording in zip(uris, recordings, strict=True)
             ]
         )
-
-
-class PredictDocuments(PredictRows):
-    """Raw documents → rows of the predictions table, in one pass."""
-
-    def __init__(
-        self, bundle_uri: str, target: Target | MappedTarget, *, all_scores: bool, half_precision: bool = False
-    ) -> None:
-        super().__init__(bundle_uri, target, all_scores=all_scores, half_precision=half_precision)
-        self.features = FeaturesStep()
-
-    def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
-        """See `genre_ray.runs.worker.Step`."""
-        features, unread = self.features(rows)
-        predicted, unscored = super().__call__(features)
-        return predicted, pa.concat_tables([unread, unscored])

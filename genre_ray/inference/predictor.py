@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from genre_ray.errors import InputError
+from genre_ray.models.device import reserved_device
 from genre_ray.models.preparation import Preparation, build_preparation
 from genre_ray.storage.bundles import Bundle, Tensors
 from genre_ray.training.systems import find_system
@@ -23,13 +24,13 @@ class Predictor:
 
     Args:
         bundle: the bundle.
-        device: where to compute; the GPU when there is one.
+        device: where to compute; when not given, on the GPU that this Ray worker has reserved, else on the CPU.
         half_precision: whether layers multiply in bfloat16, which moves scores by some thousandths. Standardising stays
             in float32: raw features span more orders of magnitude than bfloat16 has digits for.
     """
 
     def __init__(self, bundle: Bundle, device: str | None = None, *, half_precision: bool = False) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device) if device else reserved_device()
         self.half_precision = half_precision
         self.bundle_id, self.model = bundle.bundle_id, bundle.model
         self.labels: tuple[str, ...] = tuple(bundle.model["labels"])

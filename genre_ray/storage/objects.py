@@ -7,6 +7,7 @@ when the store's answer was lost; listings are sorted. Throttling, timeouts and 
 
 import io
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -26,13 +27,13 @@ from botocore.exceptions import (
 )
 
 from genre_ray.credentials import redacted
-from genre_ray.errors import ConfigurationError, NotFoundError, StorageError
+from genre_ray.errors import ConfigurationError, InputError, NotFoundError, StorageError
 from genre_ray.storage import retries, s3
-from genre_ray.storage.streams import Ranges, measured
+from genre_ray.storage.streams import RANGE_BYTES, Range, Ranges, measured
 
 T = TypeVar("T")
 
-STREAM_BUFFER_BYTES = 8 * 2**20
+STREAM_BUFFER_BYTES = 2**20
 TEMPORARY = ".writing-"
 WRITER = "genre-ray-writer"
 """The metadata key by which the writer of a conditional put knows its own object again."""
@@ -40,13 +41,27 @@ WRITER = "genre-ray-writer"
 GONE_OR_CLOSED = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 """What a local file answers for good. A store's 403 is not among them: keys expire in the middle of a run."""
 
+MISSING = "missing"
+"""The version of a file that is listed but cannot be found, such as a link to nothing."""
+
+_JOB_PACKAGE = re.compile(r"/(_ray_pkg_\w+)(?:/|$)")
+"""The folder to which Ray unpacks a job's files on each node, named by the hash of the package."""
+
 BROKEN_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 """An answer that began and did not end: boto3 retries what comes before that."""
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file as listed: `name` is relative to what was listed, `version` an ETag or a modification time in ns."""
+    """A file as listed.
+
+    Attributes:
+        uri: its address.
+        name: its path relative to what was listed.
+        size: in bytes.
+        version: changes with the content: an ETag, a modification time in ns, or the hash of the job package that
+            the file is part of; `MISSING` where there was nothing behind the name.
+    """
 
     uri: str
     name: str
@@ -86,19 +101,60 @@ def read_bytes(uri: str) -> bytes:
     return cast(bytes, _remote(uri, lambda: s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()))
 
 
-def open_stream(uri: str) -> BinaryIO:
+def open_stream(uri: str, planned: StoredFile | None = None) -> BinaryIO:
     """A sequential reader; on S3 it fetches ranges, so that a connection that is reset costs one range.
 
-    Its failures on S3 are `StorageError`s: what is read breaks off with an error, it never just ends.
+    On S3 all failures to read are `StorageError`s, and all ranges are of one version of the object.
+
+    Args:
+        uri: the file.
+        planned: what it must be, as listed when the run was planned.
+
+    Raises:
+        StorageError: it cannot be opened just now.
+        NotFoundError: it is not there, or closed to this process.
+        InputError: it is not the planned one; reading an object may raise this later, too.
     """
-    stream: BinaryIO
     if is_remote(uri):
-        path = "/".join(_bucket_and_key(uri))
-        file = _local(uri, lambda: s3.filesystem().open_input_file(path))
-        stream = cast(BinaryIO, io.BufferedReader(Ranges(uri, file), STREAM_BUFFER_BYTES))
-    else:
-        stream = _local(uri, lambda: open(uri, "rb"))  # noqa: SIM115 - the caller closes it
+        ranges = Ranges(uri, _range_fetcher(uri, planned))
+        return measured(cast(BinaryIO, io.BufferedReader(ranges, STREAM_BUFFER_BYTES)))
+    stream = _local(uri, lambda: open(uri, "rb"))  # noqa: SIM115 - the caller closes it
+    if planned is not None:
+        try:
+            _require_version(planned, *_size_and_version(uri, os.fstat(stream.fileno())))
+        except InputError:
+            stream.close()
+            raise
     return measured(stream)
+
+
+def require_unchanged(file: StoredFile) -> None:
+    """Check that the file at an address is still the planned one.
+
+    Raises:
+        InputError: it is another one.
+        NotFoundError: it is gone.
+        StorageError: the store does not answer.
+    """
+    if is_remote(file.uri):
+        found = _head(file.uri)
+        if found is None:
+            raise gone(file.uri)
+        _require_version(file, found.size, found.version)
+    else:
+        try:
+            status = os.stat(file.uri)
+        except OSError:
+            raise gone(file.uri) from None
+        _require_version(file, *_size_and_version(file.uri, status))
+
+
+def gone(uri: str) -> NotFoundError:
+    """The error for a planned input that cannot be found while the run works."""
+    return NotFoundError(
+        f"{uri}: this input was listed when the run was planned and cannot be found now. Make it available under this "
+        "address on every node, then --resume; or start a new run with another --output"
+    )
 
 
 def open_seekable(uri: str) -> pa.NativeFile:
@@ -235,6 +291,68 @@ def _local(uri: str, operation: Callable[[], T]) -> T:
         raise _storage_error(uri, error) from None
 
 
+def _range_fetcher(uri: str, planned: StoredFile | None) -> Callable[[int], Range]:
+    """A function that returns the range of an object from a position on, always of the same version."""
+    bucket, key = _bucket_and_key(uri)
+    version = None if planned is None else planned.version
+
+    def get(position: int, *, whole: bool = False) -> Range:
+        nonlocal version
+        request: dict[str, str] = {} if whole else {"Range": f"bytes={position}-{position + RANGE_BYTES - 1}"}
+        if version is not None:
+            request["IfMatch"] = f'"{version}"'
+        answer = s3.client().get_object(Bucket=bucket, Key=key, **request)
+        content = answer["Body"].read()
+        size = int(answer.get("ContentRange", f"/{len(content)}").rpartition("/")[2])
+        found = answer["ETag"].strip('"')
+        if planned is not None:
+            _require_version(planned, size, found)
+        elif version is not None and found != version:
+            raise _changed_while_read(uri)
+        version = found
+        return Range(content, size)
+
+    def fetch(position: int) -> Range:
+        try:
+            return retries.retried(partial(get, position), lambda error: isinstance(error, BROKEN_OFF))
+        except (BotoCoreError, ClientError) as error:
+            status = _status(error) if isinstance(error, ClientError) else 0
+            if status == 416 and position == 0:
+                # An empty object has no range at all.
+                return _remote(uri, partial(get, 0, whole=True))
+            if status == 412:
+                raise (_changed_while_read(uri) if planned is None else _changed(planned)) from None
+            if status == 404 and planned is not None:
+                raise gone(uri) from None
+            raise _storage_error(uri, error) from None
+
+    return fetch
+
+
+def _require_version(planned: StoredFile, size: int, version: str) -> None:
+    if (size, version) != (planned.size, planned.version):
+        raise _changed(
+            planned,
+            f": expected {planned.size} bytes of version {planned.version}, found {size} bytes of version {version}",
+        )
+
+
+def _changed(planned: StoredFile, how: str = "") -> InputError:
+    return InputError(
+        f"{planned.uri} changed since the run was planned{how}; restore it, or start a new run with another --output"
+    )
+
+
+def _changed_while_read(uri: str) -> StorageError:
+    return StorageError(f"{uri} was overwritten while it was read; try again when nobody writes it")
+
+
+def _size_and_version(path: str, status: os.stat_result) -> tuple[int, str]:
+    # Ray gives the files of a job package other modification times on every node.
+    package = _JOB_PACKAGE.search(os.path.abspath(path))
+    return status.st_size, package[1] if package else str(status.st_mtime_ns)
+
+
 def _head(uri: str) -> StoredFile | None:
     """The object of exactly this name, if there is one."""
     head = _head_object(uri)
@@ -312,8 +430,8 @@ def _stored(path: str, name: str) -> StoredFile:
     try:
         status = os.stat(path)
     except OSError:
-        return StoredFile(path, name, 0, "missing")
-    return StoredFile(path, name, status.st_size, str(status.st_mtime_ns))
+        return StoredFile(path, name, 0, MISSING)
+    return StoredFile(path, name, *_size_and_version(path, status))
 
 
 def _scan_remote(uri: str) -> Iterator[StoredFile]:

@@ -1,54 +1,61 @@
 """Streams of stored bytes: objects read range by range, and the count of what was read."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
-import pyarrow as pa
-
-from genre_ray.credentials import redacted
 from genre_ray.errors import StorageError
-from genre_ray.storage import retries
+
+RANGE_BYTES = 8 * 2**20
+"""Bytes of one request: a smaller object needs no second one."""
+
+
+class Range(NamedTuple):
+    """Consecutive bytes of an object, and how many bytes all of it has."""
+
+    content: bytes
+    object_bytes: int
 
 
 class Ranges(io.RawIOBase):
-    """An object read forwards, range by range; what fails is asked for again, and never just ends."""
+    """An object that is read forwards, one range per request.
 
-    def __init__(self, uri: str, file: pa.NativeFile) -> None:
-        self._uri, self._file, self._position, self._size = uri, file, 0, int(file.size())
+    Args:
+        uri: its address, for messages.
+        fetch: returns the range that starts at a position; it retries, and raises if the object changed meanwhile.
+    """
+
+    def __init__(self, uri: str, fetch: Callable[[int], Range]) -> None:
+        self._uri, self._fetch, self._position = uri, fetch, 0
+        # The first range is fetched here, so that opening a missing object fails.
+        self._range = fetch(0)
+        self._left = memoryview(self._range.content)
 
     def readable(self) -> bool:
         """As asked by `io.BufferedReader`."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill `buffer` as far as the object goes.
+        """Fill `buffer` as far as the current range goes; 0 at the end of the object.
 
         Raises:
-            StorageError: all attempts failed, or the object became shorter.
+            StorageError: all attempts failed, or the object is shorter than the store said.
         """
-        wanted = min(len(buffer), self._size - self._position)
-        if not wanted:
-            return 0
-        try:
-            read = partial(self._file.read_at, wanted, self._position)
-            data: bytes = retries.retried(read, lambda error: isinstance(error, OSError))
-        except OSError as error:
-            raise StorageError(f"{self._uri}: {redacted(str(error))}; try again when the store answers") from None
-        if not data:
-            raise StorageError(f"{self._uri}: expected {self._size} bytes, found {self._position}; try again")
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        """Let go of the object."""
-        self._file.close()
-        super().close()
+        if not self._left and self._position < self._range.object_bytes:
+            self._range = self._fetch(self._position)
+            self._left = memoryview(self._range.content)
+            if not self._left:
+                raise StorageError(
+                    f"{self._uri}: expected {self._range.object_bytes} bytes, found {self._position}; try again"
+                )
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        self._position += count
+        return count
 
 
 @dataclass

@@ -3,6 +3,8 @@
 import bz2
 import gzip
 import io
+import itertools
+import os
 import tarfile
 
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 import zstandard
 
 from genre_ray.catalog.archives import RawDocument, is_archive, is_document, read_archive, read_file
+from genre_ray.errors import InputError, NotFoundError
 from genre_ray.outcomes import Reason
 from genre_ray.storage import objects
+from genre_ray.storage.objects import StoredFile
 
 COMPRESSIONS = {
     ".tar": bytes,
@@ -41,6 +45,12 @@ def read(payload, uri="a.tar", **options):
             raise io.UnsupportedOperation("seek")
 
     return list(read_archive(Forwards(payload), uri, **options))
+
+
+def from_row(first):
+    """For `wanted` of `read_archive`, which asks once for each row."""
+    rows = itertools.count()
+    return lambda size: next(rows) >= first
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)
@@ -97,7 +107,7 @@ def test_directories_are_not_members():
             info.type = tarfile.DIRTYPE
             archive.addfile(info)
         archive.addfile(tarfile.TarInfo("d/e/a.json"))
-    assert [item.name for item in read(stored.getvalue(), wanted=lambda position: position == 0)] == ["d/e/a.json"]
+    assert [item.name for item in read(stored.getvalue(), wanted=from_row(0))] == ["d/e/a.json"]
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)
@@ -105,7 +115,7 @@ def test_unwanted_members_keep_their_place(suffix):
     payload = COMPRESSIONS[suffix](tar(MEMBERS))
     everything = read(payload, f"a{suffix}")
     for first in range(len(MEMBERS) + 1):
-        part = read(payload, f"a{suffix}", wanted=lambda position, first=first: position >= first)
+        part = read(payload, f"a{suffix}", wanted=from_row(first))
         assert part == [None] * first + everything[first:]
 
 
@@ -121,15 +131,115 @@ def test_archives_and_documents_are_known_by_suffix():
     assert not is_document("a.json.gz")
 
 
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_each_row_is_asked_for_once_with_the_bytes_that_it_counts_for(suffix):
+    payload = COMPRESSIONS[suffix](tar([*MEMBERS, ("picture.png", b"not a document")]))
+    sizes = [0, 1, 511, 512, 513, 70_000, 0]
+    for is_wanted in (True, False):
+        asked = []
+        rows = read(
+            payload, f"a{suffix}", wanted=lambda size, asked=asked, answer=is_wanted: asked.append(size) or answer
+        )
+        assert (asked, len(rows)) == (sizes, len(sizes))
+    asked = []
+    read(payload, f"a{suffix}", max_document_bytes=512, wanted=lambda size, asked=asked: asked.append(size))
+    assert asked == [0, 1, 511, 512, 0, 0, 0]
+
+
+def test_the_row_about_an_archive_is_asked_for_once():
+    for content, sizes in ((tar(MEMBERS)[:2000], [0, 1]), (tar(MEMBERS)[: 3 * 1024 + 700], [0, 1, 511, 512])):
+        asked = []
+        assert len(read(content, wanted=lambda size, asked=asked: asked.append(size) or True)) == len(asked)
+        assert asked[: len(sizes)] == sizes
+
+
+def stored(path):
+    (file,) = objects.list_files(str(path))
+    return file
+
+
 def test_single_files(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b"12345")
-    assert read_file(str(path), 5) == RawDocument("a.json", str(path), b"12345")
-    assert read_file(str(path), 4).payload.reason is Reason.TOO_LARGE
-    gone = read_file(str(tmp_path / "song.json"))
-    assert gone.payload.reason is Reason.UNREADABLE
-    assert gone.payload.recording_id == "song"
-    assert read_file(str(tmp_path)).payload.reason is Reason.UNREADABLE
+    assert read_file(stored(path), 5) == RawDocument("a.json", str(path), b"12345")
+    assert read_file(stored(path), 4).payload.reason is Reason.TOO_LARGE
+
+
+def test_a_single_file_that_is_too_large_is_not_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(objects, "open_stream", None)
+    read = read_file(StoredFile(f"{tmp_path}/song.json", "song.json", 6, "1"), 5)
+    assert (read.payload.reason, read.payload.recording_id) == (Reason.TOO_LARGE, "song")
+
+
+def test_a_planned_file_that_is_gone_is_an_error(tmp_path):
+    """It once became a rejected row: an input folder that was not mounted was rejected, file by file."""
+    path = tmp_path / "song.json"
+    path.write_bytes(b"{}")
+    file = stored(path)
+    path.unlink()
+    with pytest.raises(NotFoundError, match=r"song.json: this input was listed .* --resume"):
+        read_file(file)
+
+
+def test_files_that_were_unreadable_when_planned_are_rejected(tmp_path, monkeypatch):
+    link = tmp_path / "song.json"
+    link.symlink_to(tmp_path / "nowhere")
+    (file,) = objects.list_files(str(tmp_path))
+    read = read_file(file)
+    assert (read.payload.reason, read.payload.recording_id) == (Reason.UNREADABLE, "song")
+    link.unlink()
+    link.write_bytes(b"{}")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    refused = read_file(objects.list_files(str(tmp_path))[0])
+    assert (refused.payload.reason, "Permission denied" in refused.payload.detail) == (Reason.UNREADABLE, True)
+
+
+@pytest.mark.parametrize("change", ["longer", "as long", "while it is read", "no file any more"])
+def test_a_planned_file_that_changed_is_an_error(tmp_path, monkeypatch, change):
+    path = tmp_path / "song.json"
+    path.write_bytes(b"{}")
+    file = stored(path)
+    if change == "while it is read":
+        require = objects.require_unchanged
+        monkeypatch.setattr(objects, "require_unchanged", lambda file: path.write_bytes(b"[]") and require(file))
+    elif change == "no file any more":
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"{ }" if change == "longer" else b"[]")
+    with pytest.raises(InputError, match=r"song.json changed since the run was planned.*new run with another --output"):
+        read_file(file)
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (f"{'x' * 256}.json", None),
+        (f"{LONG}.json", Reason.ID_TOO_LONG),
+        ("\x01" * 100 + ".json", Reason.ID_TOO_LONG),
+        ("d/" * 100 + "a.json", None),
+        ("d/" * 3000 + "a.json", Reason.ID_TOO_LONG),
+        (f"../{LONG}.json", Reason.UNSAFE_MEMBER),
+        (LONG * 1000, Reason.NOT_A_DOCUMENT),
+        (f"{LONG * 1000}.json", Reason.ID_TOO_LONG),
+    ],
+)
+def test_names_and_ids_are_bounded(name, reason):
+    """150 documents with names of megabytes once held 1.5 GiB."""
+    (row,) = read(tar([(name, b"{}")]))
+    if reason is None:
+        assert row.payload == b"{}"
+    else:
+        assert (row.payload.reason, row.payload.recording_id) == (reason, None)
+    assert len(row.name) <= 4096
+    assert len(row.uri) <= 2 * 4096
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)

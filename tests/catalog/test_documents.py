@@ -42,7 +42,7 @@ def test_what_is_special_about_two_of_them():
 def test_the_emotify_sample_is_whole_and_of_one_version():
     uri = str(DATA / "emotify" / "documents.tar.zst")
     with open(uri, "rb") as stream:
-        documents = [parse_document(raw.name, raw.payload) for raw in read_archive(stream, uri)]
+        documents = [parse_document(raw.name, bytes(raw.payload)) for raw in read_archive(stream, uri)]
     assert len(documents) == 144
     assert all(isinstance(document, Document) for document in documents)
     assert {document.version for document in documents} == {DocumentVersion.MUSIC_2}

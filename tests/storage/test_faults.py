@@ -34,6 +34,16 @@ def test_objects_are_written_and_read_through_faults(faulty, s3, kind):
     assert not objects.exists(uri)
 
 
+def test_a_small_object_takes_one_request(faulty, s3):
+    uri = f"{s3}/key"
+    objects.write_bytes(uri, b"x" * 100)
+    (file,) = objects.list_files(s3)
+    proxy = faulty()
+    with objects.open_stream(uri, file) as stream:
+        assert stream.read(101) == b"x" * 100
+    assert (proxy.count("GET"), proxy.count()) == (1, 1)
+
+
 @pytest.mark.parametrize("read", [objects.read_bytes, lambda uri: objects.open_stream(uri).read()])
 def test_an_answer_that_breaks_off_is_asked_for_again(faulty, s3, read):
     uri, content = f"{s3}/key", os.urandom(300_000)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from genre_ray.errors import StorageError
+from genre_ray.errors import InputError, NotFoundError, StorageError
 from genre_ray.storage import objects
 from genre_ray.storage.s3 import client, filesystem
 
@@ -78,6 +78,68 @@ def test_streams_give_all_bytes(root):
     with objects.open_seekable(uri) as file:
         file.seek(len(content) - 5)
         assert file.read() == content[-5:]
+
+
+@pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 5000])
+def test_streams_give_all_bytes_of_any_number_of_ranges(root, size, monkeypatch):
+    monkeypatch.setattr(objects, "RANGE_BYTES", 1000)
+    content, uri = os.urandom(size), objects.join(root, "some")
+    objects.write_bytes(uri, content)
+    (file,) = objects.list_files(root)
+    for planned in (None, file):
+        with objects.open_stream(uri, planned) as stream:
+            assert stream.read() == content
+    objects.require_unchanged(file)
+
+
+@pytest.mark.parametrize("change", [b"abcd", b"xyz"], ids=["longer", "as long"])
+def test_a_planned_file_is_opened_only_as_it_was(root, change):
+    uri = objects.join(root, "file")
+    objects.write_bytes(uri, b"abc")
+    (file,) = objects.list_files(root)
+    objects.write_bytes(uri, change)
+    for check in (lambda: objects.open_stream(uri, file), lambda: objects.require_unchanged(file)):
+        with pytest.raises(InputError, match=r"file changed since the run was planned.*another --output"):
+            check()
+    assert objects.open_stream(uri).read() == change
+
+
+def test_a_planned_file_that_is_gone_says_what_to_do(root):
+    uri = objects.join(root, "file")
+    objects.write_bytes(uri, b"abc")
+    (file,) = objects.list_files(root)
+    objects.delete_files([uri])
+    with pytest.raises(NotFoundError, match=r"file: .*cannot be found now. Make it available .*--resume"):
+        objects.require_unchanged(file)
+    with pytest.raises(NotFoundError):
+        objects.open_stream(uri, file)
+
+
+def test_an_object_that_is_overwritten_while_it_is_read_gives_no_mixture(s3, monkeypatch):
+    """17 old members and 23 new ones once came of one archive."""
+    monkeypatch.setattr(objects, "RANGE_BYTES", 2**20)
+    uri = f"{s3}/large"
+    objects.write_bytes(uri, bytes(3 * 2**20))
+    (file,) = objects.list_files(s3)
+    for planned, error in ((file, InputError), (None, StorageError)):
+        objects.write_bytes(uri, bytes(3 * 2**20))
+        with objects.open_stream(uri, planned) as stream:
+            stream.read(10)
+            objects.write_bytes(uri, b"x" * 3 * 2**20)
+            with pytest.raises(error, match=r"changed since the run was planned|was overwritten while it was read"):
+                stream.read()
+
+
+def test_files_of_a_job_package_have_its_hash_as_version(tmp_path, monkeypatch):
+    folder = tmp_path / "_ray_pkg_0f3ac1"
+    objects.write_bytes(f"{folder}/a/file", b"abc")
+    monkeypatch.chdir(folder)
+    for listed in (str(folder), ".", "a", "a/file"):
+        (file,) = objects.list_files(listed)
+        os.utime(folder / "a" / "file", ns=(1, 1))
+        assert file.version == "_ray_pkg_0f3ac1"
+        objects.open_stream(file.uri, file).close()
+        objects.require_unchanged(file)
 
 
 def test_of_racing_writers_exactly_one_wins(root):
