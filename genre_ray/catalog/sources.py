@@ -69,6 +69,7 @@ class DocumentSource:
     """
 
     name = "read documents"
+    splits = True
     schema = DOCUMENTS
 
     inputs: tuple[str, ...]

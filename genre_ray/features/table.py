@@ -95,6 +95,7 @@ class FeatureRows:
     """
 
     name = "read features"
+    splits = False  # a row costs about as much to read as to score
 
     uri: str
     version: int | None = None

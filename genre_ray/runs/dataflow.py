@@ -5,6 +5,7 @@ of shards stream through Ray's object store, and a slow segment holds back the o
 GPU are tasks. The others are actors, so that a model is loaded onto a GPU once.
 """
 
+import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ def rows_written(
     # Here, not above: it takes seconds to import, which a job that finds nothing to do need not wait for.
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its import sets another level
     context = ray.data.DataContext.get_current().copy()
     context.target_max_block_size = ONE_ROW
     context.enable_progress_bars = False

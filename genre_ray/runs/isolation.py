@@ -54,7 +54,7 @@ class Isolation:
         failed: dict[int, Rejection] | None = None,
     ) -> None:
         self.schema, self.limits, self.failed = schema, limits, {} if failed is None else failed
-        self._make_reader = partial(_serve_rows, source) if source else None
+        self._source = source
         self._make_computer = partial(_serve_outcomes, stages)
         self._computer: _Child | None = None
         self._rows, self._deaths = 0, Counter[Reason]()
@@ -84,7 +84,7 @@ class Isolation:
         walk_s = self.limits.stall_s(remote=remote) + item.walk_s
         read, died_at = 0, -1
         while True:
-            reader = _Child(self._make_reader, self.limits.memory_mib)
+            reader = _Child(partial(_serve_rows, self._source), self.limits.memory_mib)
             try:
                 values = reader.call((item, size, shard, self.failed), limit_s, walk_s)
                 for number, chunk in enumerate(values):
@@ -149,7 +149,9 @@ def concatenated(outcomes: Sequence[Outcome], schema: pa.Schema) -> Outcome:
     return Outcome(accepted, pa.concat_tables([rejections([]), *(outcome.rejected for outcome in outcomes)]))
 
 
-def _serve_rows(source: Source) -> Serve:
+def _serve_rows(source: Source | None) -> Serve:
+    assert source is not None
+
     def serve(request: tuple[WorkItem, ShardSize, int, dict[int, Rejection]]) -> Iterator[Chunk]:
         return source.read(*request, singly=True)
 

@@ -22,7 +22,7 @@ from genre_ray.runs.ahead import read_ahead
 from genre_ray.runs.allocation import keep_freed_memory
 from genre_ray.runs.attempts import Attempt, begin_attempt, session_folder
 from genre_ray.runs.isolation import Isolation, concatenated
-from genre_ray.runs.ledger import Ledger
+from genre_ray.runs.ledger import Ledger, shard_name
 from genre_ray.runs.pieces import Piece, Place, failure, pack, unpack, written
 from genre_ray.runs.plan import RemainingWork, WorkItem
 from genre_ray.runs.stages import Chunk, Compute, Resources, ShardSize, Source, Stage, open_stages
@@ -111,7 +111,7 @@ class Segment:
                 if is_complete:
                     return
                 first = max(first, committed)
-            position = sum(ledger.rows_in(work.item, shard) for shard in range(first))
+            position = sum(ledger.rows_in(work.item, shard) or 0 for shard in range(first))
         reading = _Reading(self, work.read_item(self.session.name), work, first, position, attempt)
         with reading.watchdog:
             for piece in reading.pieces():
@@ -152,7 +152,7 @@ class Segment:
             return pack(piece)
         output, name, *_ = self.session.ledger
         place, (accepted, rejected) = piece
-        part = f"{place.item}-{place.shard:05d}"
+        part = shard_name(place.item, place.shard)
         parts = _part(objects.join(output, name), part, accepted)
         rejected_parts = _part(
             objects.join(output, "rejected"), part, _with_shard(rejected, f"{place.item}/{place.shard}")

@@ -85,9 +85,12 @@ class Source(Protocol):
             others gains where there are fewer items than processes.
     """
 
-    name: str
-    schema: pa.Schema
-    splits: bool
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def schema(self) -> pa.Schema: ...  # noqa: D102
+    @property
+    def splits(self) -> bool: ...  # noqa: D102
 
     def list_inputs(self) -> Iterable[StoredFile]:
         """List the inputs as they are now, in any order."""
@@ -134,10 +137,14 @@ class Stage(Protocol):
         rows_per_call: how many rows it wants at once, as far as the shard has them; None for rows as they come.
     """
 
-    name: str
-    schema: pa.Schema
-    resources: Resources | None
-    rows_per_call: int | None
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def schema(self) -> pa.Schema: ...  # noqa: D102
+    @property
+    def resources(self) -> Resources | None: ...  # noqa: D102
+    @property
+    def rows_per_call(self) -> int | None: ...  # noqa: D102
 
     def open(self) -> Compute:
         """Load what the stage needs; return the function that turns a table into an outcome with as many rows.

@@ -17,7 +17,7 @@ import ray.cloudpickle
 from genre_ray.catalog.sources import DocumentSource
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError, InputError
-from genre_ray.features import table as features_table
+from genre_ray.features.table import ParseDocuments
 from genre_ray.outcomes import Outcome, Reason, rejections
 from genre_ray.runs import cluster, execute
 from genre_ray.runs.attempts import MAX_DEATHS, begin_attempt, session_folder
@@ -198,7 +198,7 @@ def test_real_documents_through_children_are_the_same_rows(sample, tmp_path):
     for path in (sample / "acousticbrainz").glob("*.json"):
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "bad.json").write_text("{")
-    source, stage = DocumentSource((str(folder),)), features_table.ParseDocuments()
+    source, stage = DocumentSource((str(folder),)), ParseDocuments()
     (item,) = source.cut(source.list_inputs(), 5000)
     (chunk,) = source.read(item, ShardSize(5000))
     expected = stage.open()(chunk.outcome.accepted)

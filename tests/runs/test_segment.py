@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from genre_ray.catalog.sources import DocumentSource
 from genre_ray.config import Execution
 from genre_ray.errors import InputError, OutputTakenError
-from genre_ray.features.table import FeatureRows
+from genre_ray.features.table import FeatureRows, ParseDocuments
 from genre_ray.outcomes import Outcome, rejections
 from genre_ray.runs import segment as segment_module
 from genre_ray.runs.dataflow import Chain, segments
