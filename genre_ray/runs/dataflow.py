@@ -103,7 +103,9 @@ def rows_written(
         work = [left._asdict() for left in remaining]
         data = ray.data.from_items(work, override_num_blocks=len(work))
         for segment in parts:
-            data = _added(data, segment, execution)
+            # Ray warns of room for more tasks than there are inputs; later segments have more of them.
+            most = len(work) if segment.source else execution.workers
+            data = _added(data, segment, min(execution.workers or len(work), most) if most else None)
         with closing(_rows(data)) as rows:
             yield rows
 
@@ -114,7 +116,7 @@ def _rows(data: Any) -> Generator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _added(data: Any, segment: Segment, execution: Execution) -> Any:
+def _added(data: Any, segment: Segment, workers: int | None) -> Any:
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
     needs: dict[str, Any] = {"num_cpus": segment.resources.cpus}
@@ -122,10 +124,10 @@ def _added(data: Any, segment: Segment, execution: Execution) -> Any:
         needs["memory"] = segment.resources.memory_mib * 2**20
     if segment.resources.gpus:
         worker = type(segment.name, (_SegmentActor,), {})
-        compute: Any = ActorPoolStrategy(min_size=1, max_size=execution.workers)
+        compute: Any = ActorPoolStrategy(min_size=1, max_size=workers)
         needs |= {"num_gpus": segment.resources.gpus, "fn_constructor_args": [segment]}
     else:
-        worker, compute = _named(segment), TaskPoolStrategy(size=execution.workers)
+        worker, compute = _named(segment), TaskPoolStrategy(size=workers)
     return data.map_batches(worker, batch_size=1, batch_format="pyarrow", compute=compute, **needs)
 
 

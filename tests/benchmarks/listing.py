@@ -23,7 +23,6 @@ from harness import Result, compare, figure, seconds  # noqa: E402
 
 from genre_ray.catalog.archives import is_document  # noqa: E402
 from genre_ray.catalog.sources import DocumentSource  # noqa: E402
-from genre_ray.runs.execute import make_tasks  # noqa: E402
 from genre_ray.runs.inventory import Inventory  # noqa: E402
 from genre_ray.runs.plan import settle_plans  # noqa: E402
 from genre_ray.storage import objects, s3  # noqa: E402
@@ -108,7 +107,7 @@ def plan(keys: int) -> dict[str, float]:
         before = reset_peak()
         with Inventory(source.list_inputs()) as inventory:
             plans = settle_plans(output, inventory, source.cut, 5000)
-        tasks = make_tasks([left for one in plans for left in one.remainders(lambda item: 0)])
+        tasks = [left for one in plans for left in one.remaining(lambda item: 0)]
         stored = sum(file.size for file in objects.list_files(output))
         return {"mib": peak_mib() - before, "tasks": len(tasks), "stored_mib": stored / 2**20}
 

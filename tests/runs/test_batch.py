@@ -6,7 +6,6 @@ import pytest
 
 from genre_ray.config import JobConfiguration
 from genre_ray.errors import InputError, OutputTakenError
-from genre_ray.runs import execute
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.ledger import Ledger
 
@@ -23,12 +22,11 @@ def job(numbers_of, keep, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO, logger="genre_ray")
 
-    def run(source, step=None, **settings):
+    def run(source, stage=None, **settings):
         caplog.clear()
         settings = {"output": "out", "execution": {"workers": 2, "rows_per_shard": 4}} | settings
-        return run_batch(
-            Example.from_mapping(settings), job="example", table="data", source=source, step=step or keep(), model="m1"
-        )
+        example = Example.from_mapping(settings)
+        return run_batch(example, job="example", table="data", source=source, stages=[stage or keep()], model="m1")
 
     return run
 
@@ -42,7 +40,6 @@ def test_a_dry_run_writes_nothing_and_says_what_it_measured(job, numbers_of, tmp
 
 def test_a_run_its_resume_and_its_refusals(ray_cluster, job, numbers_of, keep, contents, tmp_path, monkeypatch, caplog):
     source = numbers_of(9, 12)
-    monkeypatch.setattr(execute, "COMMIT_SHARDS", 1)
     with pytest.raises(InputError, match="f001/5"):
         job(source, keep(broken="f001/5"))
 
@@ -52,7 +49,7 @@ def test_a_run_its_resume_and_its_refusals(ray_cluster, job, numbers_of, keep, c
         job(source, seed=1, resume=True)
 
     assert job(source, resume=True) == 0
-    assert "shards durable: 14 rows, 7 rejected (third 7)" in caplog.messages[-1]
+    assert "shards: 14 rows, 7 rejected (third 7)" in caplog.messages[-1]
     assert contents(tmp_path / "out") == (
         sorted(f"f{n:03d}/{row}" for n, size in enumerate((9, 12)) for row in range(size) if row % 3 != 2),
         sorted(f"f{n:03d}/{row}" for n, size in enumerate((9, 12)) for row in range(size) if row % 3 == 2),
@@ -72,7 +69,7 @@ def test_a_claim_that_did_nothing_yet_is_resumed(job, numbers_of, keep, monkeypa
     """Also without a row: an item that has none is done with an empty shard, and then there is nothing to do."""
     done = []
 
-    def inline(ledger: Ledger, remaining, source, step, execution):
+    def inline(ledger: Ledger, remaining, chain, execution):
         done.append(remaining)
         return 0
 

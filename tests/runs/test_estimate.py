@@ -5,6 +5,7 @@ import random
 import re
 import tarfile
 import time
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pytest
@@ -12,26 +13,30 @@ import zstandard
 
 from genre_ray.catalog.sources import DocumentSource
 from genre_ray.config import Execution, JobConfiguration
-from genre_ray.features.table import FeatureRows, FeaturesStep
+from genre_ray.features.table import FeatureRows, ParseDocuments
+from genre_ray.outcomes import Outcome, rejections
 from genre_ray.runs import estimate
 from genre_ray.runs.batch import run_batch
+from genre_ray.runs.dataflow import Chain
 from genre_ray.runs.estimate import describe
+from genre_ray.runs.stages import ShardSize
 from genre_ray.storage import tables
 from genre_ray.storage.tables import Append
 
 MEASURED = re.compile(rb"\.[0-9]{4,}")
 
 
-def said(source, step, **execution):
+def said(source, stage, **execution):
     items = list(source.cut(source.list_inputs(), 5000))
-    return list(describe(items, source, step, Execution(**execution)))
+    return list(describe(items, Chain(source, (stage,)), Execution(**execution)))
 
 
 def test_an_archive_that_was_read_to_its_end_is_counted(sample):
-    lines = said(DocumentSource((str(sample / "emotify" / "documents.tar.zst"),), limit=20), FeaturesStep())
+    lines = said(DocumentSource((str(sample / "emotify" / "documents.tar.zst"),), limit=20), ParseDocuments())
     assert re.search(r"^[\d.]+ ms a row to read, compute and encode, measured here on 20 rows$", lines[-6])
-    shares = dict(re.findall(r"(reading|computing|encoding) (\d+)%", lines[-5]))
-    assert set(shares) == {"reading", "computing", "encoding"}
+    assert "chain: read documents -> parse -> write" in lines
+    shares = dict(re.findall(r"(read documents|parse|encode) (\d+)%", lines[-5]))
+    assert set(shares) == {"read documents", "parse", "encode"}
     assert sum(map(int, shares.values())) == pytest.approx(100, abs=2)
     assert re.search(r"^about [\d.]+ s for about 20 rows on 1 of", lines[-1])
 
@@ -39,27 +44,42 @@ def test_an_archive_that_was_read_to_its_end_is_counted(sample):
 @pytest.mark.parametrize(("workers", "used"), [(None, 1), (1, 1), (8, 1)])
 def test_single_documents_are_counted(sample, workers, used):
     """No more workers than items can work at once."""
-    lines = said(DocumentSource((str(sample / "acousticbrainz"),)), FeaturesStep(), workers=workers)
+    lines = said(DocumentSource((str(sample / "acousticbrainz"),)), ParseDocuments(), workers=workers)
     assert lines[0].startswith("dry run: 1 work items, 6 inputs")
     assert re.search(rf"^about [\d.]+ s for 6 rows on {used} of such workers$", lines[-1])
 
 
+def parsed(source, item):
+    """The rows of the features table, chunk by chunk."""
+    opened = ParseDocuments().open()
+    return [opened(chunk.outcome.accepted).accepted for chunk in source.read(item, ShardSize(5000))]
+
+
+@dataclass
+class KeepAll:
+    """A stage that accepts every row as it is."""
+
+    schema: pa.Schema
+    name = "keep"
+    resources = None
+    rows_per_call = None
+
+    def open(self):
+        return lambda rows: Outcome(rows, rejections([]))
+
+
 def test_the_rows_of_a_table_are_known_from_its_log(tmp_path, sample):
-    uri, step = str(tmp_path / "features"), FeaturesStep()
+    uri, stage = str(tmp_path / "features"), ParseDocuments()
     source = DocumentSource((str(sample / "acousticbrainz"),))
     (item,) = source.cut(source.list_inputs(), 5000)
-    (rows,) = [step(chunk)[0] for _, chunk in source.read(item, 5000, 0)]
-    tables.create_table(uri, step.schema, {})
+    (rows,) = parsed(source, item)
+    tables.create_table(uri, stage.schema, {})
     parts = [tables.write_part(uri, name, rows) for name in "ab"]
-    tables.append(tables.open_table(uri), [Append("one", parts)], step.schema)
+    tables.append(tables.open_table(uri), [Append("one", parts)], stage.schema)
 
-    def keep_all(batch):
-        rows = pa.Table.from_batches([batch])
-        return rows, rows.slice(0, 0)
-
-    assert f"for {2 * rows.num_rows} rows on 2 of" in said(FeatureRows(uri), keep_all, workers=4)[-1]
-    assert "for 8 rows on 2 of" in said(FeatureRows(uri, limit=8), keep_all, workers=4)[-1]
-    assert "for 2 rows on 1 of" in said(FeatureRows(uri, limit=2), keep_all)[-1]
+    assert f"for {2 * rows.num_rows} rows on 2 of" in said(FeatureRows(uri), KeepAll(stage.schema), workers=4)[-1]
+    assert "for 8 rows on 2 of" in said(FeatureRows(uri, limit=8), KeepAll(stage.schema), workers=4)[-1]
+    assert "for 2 rows on 1 of" in said(FeatureRows(uri, limit=2), KeepAll(stage.schema))[-1]
 
 
 def test_hours_are_those_of_all_rows_and_prices_those_given():
@@ -72,7 +92,7 @@ def test_hours_are_those_of_all_rows_and_prices_those_given():
 def test_worker_hours_are_the_time_of_a_row_times_the_rows(numbers_of, keep):
     source = numbers_of(64)
     items = source.cut(source.list_inputs(), 64)
-    sample = estimate.Sample(rows=16, reading_s=1.0, computing_s=6.0, encoding_s=1.0)
+    sample = estimate.Sample(rows=16, reading_s=1.0, stages_s={"keep": 6.0}, encoding_s=1.0)
     rows = sum(len(item.files) if item.rows is None else item.rows for item in items)
     assert estimate.estimate(items, sample, Execution()).worker_hours == pytest.approx(rows * 0.5 / 3600)
 
@@ -107,18 +127,18 @@ def archives(sample, tmp_path_factory):
     return make
 
 
-def foresee(source, step, execution):
+def foresee(source, stage, execution):
     items = list(source.cut(source.list_inputs(), execution.rows_per_shard))
-    return estimate.estimate(items, estimate.measure(items, source, step), execution)
+    return estimate.estimate(items, estimate.measure(items, Chain(source, (stage,))), execution)
 
 
 def test_rows_and_output_are_near_those_of_a_run(sample, monkeypatch):
     monkeypatch.setattr(estimate, "SAMPLE_ROWS", 32)
-    source, step = DocumentSource((str(sample / "emotify" / "documents.tar.zst"),)), FeaturesStep()
-    foreseen = foresee(source, step, Execution())
+    source, stage = DocumentSource((str(sample / "emotify" / "documents.tar.zst"),)), ParseDocuments()
+    foreseen = foresee(source, stage, Execution())
     assert 144 / 2 < foreseen.rows < 2 * 144
     (item,) = source.cut(source.list_inputs(), 5000)
-    rows = pa.concat_tables(step(chunk)[0] for _, chunk in source.read(item, 5000, 0))
+    rows = pa.concat_tables(parsed(source, item))
     size = tables.encode(rows).size
     assert size / 2 < foreseen.output_bytes < 2 * size
     assert rows.nbytes < foreseen.worker_bytes
@@ -128,15 +148,15 @@ def test_rows_and_output_are_near_those_of_a_run(sample, monkeypatch):
 def test_an_estimate_is_within_a_factor_of_two_of_a_run(archives, tmp_path):
     """Ray is started for the run alone, as a job does it."""
     ray = pytest.importorskip("ray")
-    (source, rows), step = archives(2, 3000), FeaturesStep()
+    (source, rows), stage = archives(2, 3000), ParseDocuments()
     output = str(tmp_path / "out")
     configuration = JobConfiguration.from_mapping({"output": output})
-    foreseen = foresee(source, step, configuration.execution)
+    foreseen = foresee(source, stage, configuration.execution)
     ray.shutdown()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         started = time.monotonic()
-        assert run_batch(configuration, job="ingest", table="features", source=source, step=step) == 0
+        assert run_batch(configuration, job="ingest", table="features", source=source, stages=[stage]) == 0
         seconds = time.monotonic() - started
         ray.shutdown()
     parts = [part for name in ("features", "rejected") for part in tables.list_parts(f"{output}/{name}")]

@@ -7,7 +7,6 @@ import pytest
 
 from genre_ray.catalog.sources import DocumentSource
 from genre_ray.errors import InputError
-from genre_ray.runs.execute import make_tasks
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.plan import settle_plans
 from genre_ray.storage.objects import StoredFile
@@ -75,7 +74,7 @@ def peak_of_planning(count, output):
     try:
         with Inventory(listed()) as inventory:
             plans = settle_plans(str(output), inventory, source.cut, 200)
-        tasks = make_tasks([left for plan in plans for left in plan.remainders(lambda item: 0)])
+        tasks = [left for plan in plans for left in plan.remaining(lambda item: 0)]
         return tracemalloc.get_traced_memory()[1], tasks
     finally:
         tracemalloc.stop()

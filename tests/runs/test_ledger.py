@@ -13,7 +13,7 @@ from genre_ray.errors import OutputTakenError
 from genre_ray.runs.identity import make_identity, run_id
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger, ShardSummary
-from genre_ray.runs.plan import Remainder, WorkItem, settle_plans
+from genre_ray.runs.plan import RemainingWork, WorkItem, settle_plans
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import REJECTED
 
@@ -110,13 +110,13 @@ def test_shards_that_are_in_are_known(tmp_path):
     ledger.commit([write(ledger, 0), write(ledger, 1, rows=0)])
     assert (ledger.shards_done("0000-a"), ledger.shards_done("0000-b")) == (2, 0)
     assert ledger.remaining(plans) == [
-        Remainder("0000-a", chunk, 7, 2, os.getcwd()),
-        Remainder("0000-b", chunk, 7, 0, os.getcwd()),
+        RemainingWork("0000-a", chunk, 7, 2**29, 2, 0, os.getcwd()),
+        RemainingWork("0000-b", chunk, 7, 2**29, 0, 0, os.getcwd()),
     ]
     ledger.commit([write(ledger, 2, last=True)])
     assert ledger.shards_done("0000-a") is None
     resumed = claim(tmp_path, resume=True)
-    assert resumed.remaining(plans) == [Remainder("0000-b", chunk, 7, 0, os.getcwd())]
+    assert resumed.remaining(plans) == [RemainingWork("0000-b", chunk, 7, 2**29, 0, 0, os.getcwd())]
 
 
 def test_an_attempt_that_comes_second_changes_nothing(tmp_path):

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import gzip
-import json
 import tempfile
 import threading
 from dataclasses import replace
@@ -140,8 +139,8 @@ def test_a_long_plan_is_in_chunks(output, monkeypatch, chunk_files):
     with pytest.raises(InputError, match=r"1 inputs changed .* s3://b/04"):
         settle(output, changed, never, 7)
     # A worker reads no more than the chunk that its item is in.
-    left = list(plan.remainders(lambda name: None if name.endswith("i3") else 2))
-    assert [one.read_item() for one in left] == [item for item in plan.items() if item.name != "0000-i3"]
+    left = list(plan.remaining(lambda name: None if name.endswith("i3") else 2))
+    assert [one.read_item("session") for one in left] == [item for item in plan.items() if item.name != "0000-i3"]
     assert {(one.rows_per_shard, one.first_shard) for one in left} == {(7, 2)}
 
 
@@ -163,30 +162,14 @@ def raise_interrupt(*_):
     raise KeyboardInterrupt
 
 
-def test_a_plan_of_before_there_were_chunks_is_read_and_grows(tmp_path):
-    """All in one object, what was left out in its header, archives before documents."""
-    items = [
-        WorkItem("0000-a0", "archive", tuple(files("b"))),
-        WorkItem("0000-d0", "documents", tuple(files("a", "c"))),
-    ]
-    header = json.dumps({"rows_per_shard": 9, "left_out": ["s3://b/d"]})
-    content = gzip.compress("\n".join([header, *(item.to_json() for item in items)]).encode(), mtime=0)
-    objects.write_bytes(objects.join(str(tmp_path), "_run", "plan-0000.jsonl.gz"), content)
-    (plan,) = settle(str(tmp_path), files("a", "b", "c", "d"), never, 7)
-    assert (plan.rows_per_shard, list(plan.items()), list(plan.left_out())) == (9, items, ["s3://b/d"])
-    assert [left.read_item() for left in plan.remainders(lambda name: 0)] == items
-    plans = settle(str(tmp_path), files("a", "b", "c", "d", "e"), cut, 7)
-    assert [list(plan.items()) for plan in plans] == [items, [WorkItem("0001-i0", "file", tuple(files("e")), 7)]]
-
-
 def test_a_relative_address_is_of_the_drivers_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     listed = [StoredFile("in/a", "a", 1, "1"), StoredFile("/in/b", "b", 1, "1"), StoredFile("s3://in/c", "c", 1, "1")]
     (plan,) = settle("out", listed, cut, 7)
-    left = list(plan.remainders(lambda name: 0))
-    left = [replace(one, chunk=objects.absolute(one.chunk)) for one in left]
+    left = list(plan.remaining(lambda name: 0))
+    left = [one._replace(chunk=objects.absolute(one.chunk)) for one in left]
     monkeypatch.chdir("/")
-    assert [one.read_item().files[0].uri for one in left] == ["/in/b", f"{tmp_path}/in/a", "s3://in/c"]
+    assert [one.read_item("session").files[0].uri for one in left] == ["/in/b", f"{tmp_path}/in/a", "s3://in/c"]
 
 
 @pytest.mark.parametrize(
@@ -202,9 +185,9 @@ def test_a_damaged_plan_is_named(tmp_path, content):
 
 def test_a_work_item_that_its_chunk_lacks_is_named(tmp_path):
     (plan,) = settle(str(tmp_path), files("a"), cut, 7)
-    (left,) = plan.remainders(lambda name: 0)
+    (left,) = plan.remaining(lambda name: 0)
     with pytest.raises(StorageError, match="expected the work item 0000-x, found none"):
-        replace(left, item="0000-x").read_item()
+        left._replace(item="0000-x").read_item("session")
 
 
 @settings(max_examples=40)

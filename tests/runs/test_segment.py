@@ -58,7 +58,7 @@ def test_shards_of_any_size_hold_the_same_rows(tmp_path, documents, rows_per_sha
     np.testing.assert_array_equal(tables.vectors(found["features"]), tables.vectors(expected["features"]))
 
 
-@pytest.mark.parametrize(("rows_per_shard", "first"), [(7, 0), (7, 1), (7, 20), (7, 21), (64, 2), (144, 1)])
+@pytest.mark.parametrize(("rows_per_shard", "first"), [(7, 0), (7, 1), (7, 20), (64, 2), (144, 0)])
 def test_from_a_later_shard_on_there_is_exactly_the_rest(documents, rows_per_shard, first):
     source, *_ = documents
     (item,) = source.cut(source.list_inputs(), rows_per_shard)
@@ -80,7 +80,7 @@ def test_a_features_table_is_a_source_that_resumes_too(tmp_path, documents, run_
     items = rows.cut(rows.list_inputs(), 20)
     assert [item.rows for item in items] == [50, 50, 20]
     for item, start in zip(items, (0, 50, 100), strict=True):
-        for first in (0, 1, 2):
+        for first in range(-(-item.rows // 20)):
             found = [
                 (chunk.shard, row)
                 for chunk in rows.read(item, ShardSize(20), first)

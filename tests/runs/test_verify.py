@@ -12,28 +12,28 @@ import pytest
 
 from genre_ray.commands import erase, verify
 from genre_ray.errors import ConfigurationError, InputError
-from genre_ray.runs.identity import make_identity
-from genre_ray.runs.inventory import Inventory
+from genre_ray.outcomes import Outcome, Rejection, rejections
 from genre_ray.runs.ledger import Ledger
-from genre_ray.runs.plan import settle_plans
-from genre_ray.runs.worker import ShardWorker
 from genre_ray.storage import history, objects, tables
 from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
 
 
 class Recordings:
-    """The step of these tests: recording ids out of rows, every third rejected."""
+    """The stage of these tests: recording ids out of rows, every third of a chunk rejected."""
 
+    name = "name"
     schema = pa.schema([("recording_id", pa.string())], metadata={"genre_ray.columns": "[]"})
+    resources = None
+    rows_per_call = None
 
-    def __call__(self, rows):
-        gone = [row for n, row in enumerate(rows) if n % 3 == 2]
-        kept = [row for row in rows if row not in gone]
-        outcome = {name: [None] * len(gone) for name in ("recording_id", "reason", "detail")}
-        rejected = pa.table({"source_uri": [f"archive#{row}" for row in gone], **outcome})
-        return pa.table({"recording_id": kept}, self.schema), rejected.cast(
-            pa.schema([(name, pa.string()) for name in rejected.column_names])
-        )
+    def open(self):
+        return self.keep
+
+    def keep(self, rows):
+        names = rows["source_uri"].to_pylist()
+        gone = [row for n, row in enumerate(names) if n % 3 == 2]
+        kept = pa.table({"recording_id": [row for row in names if row not in gone]}, self.schema)
+        return Outcome(kept, rejections((f"archive#{row}", Rejection("third", "")) for row in gone))
 
 
 @pytest.fixture(autouse=True)
@@ -41,15 +41,14 @@ def _all_is_logged(caplog):
     caplog.set_level(logging.INFO)
 
 
-def work(output, source, *, stop_after=None):
-    ledger = Ledger.claim(output, "data", Recordings.schema, make_identity("job", {}), resume=True)
-    plans = settle_plans(output, Inventory(source.list_inputs()), source.cut, 5)
-    worker = ShardWorker(ledger.data_uri, ledger.rejected_uri, source, Recordings())
-    done = [
-        summary for left in ledger.remaining(plans) for summary in worker.shards(left.read_item(), left.rows_per_shard)
-    ]
-    ledger.commit(done[:stop_after])
-    return ledger
+@pytest.fixture
+def work(run_inline):
+    """`work(output, source, stop_after=None)`: a run of `Recordings`; gives its ledger."""
+
+    def work(output, source, *, stop_after=None):
+        return run_inline(output, source, [Recordings()], 5, stop_after=stop_after)[0]
+
+    return work
 
 
 def check(*inputs, **settings):
@@ -67,7 +66,7 @@ def rows(ledger):
 
 
 @pytest.fixture
-def output(tmp_path, numbers_of):
+def output(tmp_path, numbers_of, work):
     work(str(tmp_path / "out"), numbers_of(12, 4))
     return tmp_path / "out"
 
@@ -158,7 +157,10 @@ def test_nothing_there_is_no_soundness(tmp_path):
 
 def test_gc_takes_old_orphans_when_asked_and_nothing_else(output, numbers_of, caplog):
     ledger = Ledger.open(str(output), "data")
-    old, young = (tables.write_part(ledger.data_uri, "0000-n000-00000", Recordings()(["a"])[0]) for _ in "12")
+    old, young = (
+        tables.write_part(ledger.data_uri, "0000-n000-00000", pa.table({"recording_id": ["a"]}, Recordings.schema))
+        for _ in "12"
+    )
     paths = {part: output / "data" / part.path for part in (old, young)}
     os.utime(paths[old], (time.time() - 8 * 86400,) * 2)
     (output / "data" / "notes.txt").touch()
@@ -175,7 +177,9 @@ def test_gc_takes_old_orphans_when_asked_and_nothing_else(output, numbers_of, ca
     assert "1 orphans are younger than 7 days" in caplog.text
 
 
-def test_erased_rows_are_gone_do_not_come_back_and_are_accounted_for(output, numbers_of, bundle, tmp_path, caplog):
+def test_erased_rows_are_gone_do_not_come_back_and_are_accounted_for(
+    output, numbers_of, bundle, tmp_path, caplog, work
+):
     ledger = Ledger.open(str(output), "data")
     before = rows(ledger)
     ids = tmp_path / "ids.txt"
@@ -226,10 +230,10 @@ def test_parts_of_other_writers_are_checked_by_size_and_rows(output, tmp_path):
     assert check(output) == 1
 
 
-def test_on_a_store(s3, numbers_of, caplog):
+def test_on_a_store(s3, numbers_of, caplog, work):
     ledger = work(f"{s3}/out", numbers_of(12))
     remove(f"{s3}/out", "f000/0", retention_hours=0)
-    orphan = tables.write_part(ledger.data_uri, "0000-n000-00000", Recordings()(["a"])[0])
+    orphan = tables.write_part(ledger.data_uri, "0000-n000-00000", pa.table({"recording_id": ["a"]}, Recordings.schema))
     assert check(f"{s3}/out", gc=True, delete=True, orphan_age_days=0) == 0
     assert not objects.exists(f"{ledger.data_uri}/{orphan.path}")
     part = tables.list_parts(ledger.data_uri)[0]
