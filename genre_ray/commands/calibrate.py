@@ -14,7 +14,7 @@ from genre_ray.config import JobConfiguration
 from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
 from genre_ray.errors import InputError
 from genre_ray.features.table import FeatureRows
-from genre_ray.inference.answers import AnswerRows
+from genre_ray.inference.answers import Relabel
 from genre_ray.inference.bundles import open_bundle
 from genre_ray.inference.recordings import recording_labels
 from genre_ray.inference.target import Target, find_target, read_targets
@@ -69,8 +69,8 @@ def _relabel(configuration: CalibrateConfiguration, bundle: Bundle, target: Targ
         configuration,
         job="calibrate",
         table="predictions",
-        source=FeatureRows(configuration.predictions, limit=configuration.limit, columns=AnswerRows.columns),
-        step=AnswerRows(target.policy, target.taxonomy, bundle.bundle_id),
+        source=FeatureRows(configuration.predictions, limit=configuration.limit, columns=Relabel.columns),
+        stages=[Relabel(target.policy, target.taxonomy, bundle.bundle_id)],
         bundles=[bundle.bundle_id],
     )
     if configuration.run_tsv and not configuration.dry_run:

@@ -10,13 +10,14 @@ from genre_ray.catalog.run_file import format_run
 from genre_ray.catalog.sources import DocumentSource, refuse_output_among
 from genre_ray.config import JobConfiguration
 from genre_ray.features.columns import FEATURE_COLUMNS
-from genre_ray.features.table import FeatureRows, table_columns
-from genre_ray.inference.batch import PredictDocuments, PredictRows
+from genre_ray.features.table import FeatureRows, ParseDocuments, table_columns
+from genre_ray.inference.batch import Score
 from genre_ray.inference.bundles import check_columns, open_bundle
 from genre_ray.inference.mapped import MappedTarget, map_target
 from genre_ray.inference.recordings import recording_labels
 from genre_ray.inference.target import Target, find_target
 from genre_ray.runs.batch import run_batch
+from genre_ray.runs.stages import Stage
 from genre_ray.storage import objects
 
 logger = logging.getLogger(__name__)
@@ -57,8 +58,8 @@ def run(configuration: PredictConfiguration) -> int:
     else:
         target = map_target(bundle, configuration.target, mapping)
     source: DocumentSource | FeatureRows
-    step: PredictRows
-    how = {"all_scores": configuration.all_scores, "half_precision": configuration.half_precision}
+    score = Score(bundle.uri, target, all_scores=configuration.all_scores, half_precision=configuration.half_precision)
+    stages: list[Stage] = [score]
     if configuration.features is None:
         check_columns(bundle, FEATURE_COLUMNS, "documents")
         refuse_output_among(configuration.inputs, configuration.output)
@@ -69,17 +70,16 @@ def run(configuration: PredictConfiguration) -> int:
             configuration.max_members,
             configuration.max_expansion,
         )
-        step = PredictDocuments(bundle.uri, target, **how)
+        stages = [ParseDocuments(), score]
     else:
-        source = FeatureRows(configuration.features, limit=configuration.limit, columns=PredictRows.columns)
+        source = FeatureRows(configuration.features, limit=configuration.limit, columns=Score.columns)
         check_columns(bundle, table_columns(configuration.features), configuration.features)
-        step = PredictRows(bundle.uri, target, **how)
     code = run_batch(
         configuration,
         job="predict",
         table="predictions",
         source=source,
-        step=step,
+        stages=stages,
         bundles=[bundle.bundle_id],
         **({} if mapping is None else {"mapping_sha256": mapping.sha256}),
     )
