@@ -159,7 +159,7 @@ class FeatureRows:
             position = begin + rows.num_rows
             for start, stop in _cuts(max(first, begin), position, 1 if singly else size.rows):
                 yield Chunk(start // size.rows, Outcome(rows.slice(start - begin, stop - start), rejections([])))
-        if failed and failed_at is not None and failed_at <= position and min(ends) < (item.rows or sys.maxsize):
+        if failed and failed_at is not None and failed_at <= position and failed_at < (item.rows or sys.maxsize):
             # Earlier shards are complete, so the row belongs to this one or a later one.
             shard = max(failed_at // size.rows, first_shard)
             yield Chunk(shard, Outcome(self.schema.empty_table(), rejections([(part.uri, failed[failed_at])])))

@@ -5,9 +5,9 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from documents import jittered_documents
 from harness import Result, figure
 
 from genre_ray.catalog.archives import RawDocument
+from genre_ray.catalog.sources import DOCUMENTS, documents_outcome
 from genre_ray.config import JobConfiguration
-from genre_ray.features.table import FeaturesStep
-from genre_ray.outcomes import REJECTED_ROW
+from genre_ray.features.table import ParseDocuments
+from genre_ray.outcomes import REJECTED_ROW, Outcome, Rejection
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.plan import WorkItem
+from genre_ray.runs.stages import Chunk, Compute, Resources, ShardSize
 from genre_ray.storage.objects import StoredFile
 
 FEW, MANY, SHARDS = 20_000, 1_000_000, 10_000
@@ -44,6 +46,9 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
 class Made:
     """Items of `rows` rows each."""
 
+    name = "make documents"
+    schema = DOCUMENTS
+
     items: int
     rows: int
 
@@ -53,14 +58,22 @@ class Made:
     def cut(self, files: Sequence[StoredFile], rows_per_shard: int) -> list[WorkItem]:
         return [WorkItem(f"m{number:06d}", "made", (file,)) for number, file in enumerate(files)]
 
-    def read(self, item: WorkItem, rows_per_shard: int, first_shard: int) -> Iterator[tuple[int, list[RawDocument]]]:
+    def read(
+        self,
+        item: WorkItem,
+        size: ShardSize,
+        first_shard: int = 0,
+        failed: Mapping[int, Rejection] | None = None,
+        *,
+        singly: bool = False,
+    ) -> Iterator[Chunk]:
         """Real documents in turn: jittering them would take longer than reading them."""
-        models = _models()
+        models, rows_per_shard = _models(), size.rows
         for start in range(first_shard * rows_per_shard, self.rows, rows_per_shard):
             stop = min(start + rows_per_shard, self.rows)
             for begin in range(start, stop, CHUNK):
                 rows = range(begin, min(begin + CHUNK, stop))
-                yield start // rows_per_shard, [models[row % MODELS] for row in rows]
+                yield Chunk(start // rows_per_shard, documents_outcome([models[row % MODELS] for row in rows]))
 
 
 @cache
@@ -69,32 +82,39 @@ def _models() -> list[RawDocument]:
 
 
 @dataclass
-class Watched:
-    """A step that notes in `folder` the most memory that its process has held."""
+class Watched(ParseDocuments):
+    """A stage that notes in `folder` the most memory that its process has held."""
 
-    folder: str
-    schema: pa.Schema = FeaturesStep.schema
-    gains_from_gpu: bool = False
+    folder: str = ""
 
-    @cached_property
-    def step(self) -> FeaturesStep:
-        return FeaturesStep()
+    def open(self) -> Compute:
+        """See `genre_ray.runs.stages.Stage`."""
+        parse = super().open()
 
-    def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
-        outcome = self.step(rows)
-        Path(self.folder, f"peak-{os.getpid()}").write_text(str(_peak_mib()))
-        return outcome
+        def watched(documents: pa.Table) -> Outcome:
+            outcome = parse(documents)
+            Path(self.folder, f"peak-{os.getpid()}").write_text(str(_peak_mib()))
+            return outcome
+
+        return watched
 
 
 @dataclass
 class Nothing:
-    """A step that does nothing with a row."""
+    """A stage that does nothing with a row."""
 
-    schema: pa.Schema = field(default_factory=lambda: pa.schema([("name", pa.string())]))
-    gains_from_gpu: bool = False
+    name = "nothing"
+    schema = pa.schema([("name", pa.string())])
+    resources: Resources | None = None
+    rows_per_call: int | None = None
 
-    def __call__(self, rows: Sequence[RawDocument]) -> tuple[pa.Table, pa.Table]:
-        return pa.table({"name": [row.name for row in rows]}, schema=self.schema), REJECTED_ROW.empty_table()
+    def open(self) -> Compute:
+        """See `genre_ray.runs.stages.Stage`."""
+        return _names
+
+
+def _names(documents: pa.Table) -> Outcome:
+    return Outcome(documents.select(["name"]), REJECTED_ROW.empty_table())
 
 
 def _run(role: str, amount: int, folder: Path) -> float:
@@ -106,12 +126,16 @@ def _run(role: str, amount: int, folder: Path) -> float:
 
 def _main(role: str, amount: int, folder: Path) -> float:
     logging.basicConfig(level=logging.WARNING)
-    source, step = (Made(2, amount // 2), Watched(str(folder))) if role == "worker" else (Made(amount // 10, 100), None)
+    source, stage = (
+        (Made(2, amount // 2), Watched(folder=str(folder)))
+        if role == "worker"
+        else (Made(amount // 10, 100), Nothing())
+    )
     settings: dict[str, Any] = {"output": str(folder / "output")}
     if role == "driver":
         settings["execution"] = {"rows_per_shard": 10}
     configuration = JobConfiguration.from_mapping(settings)
-    assert run_batch(configuration, job="memory", table="rows", source=source, step=step or Nothing()) == 0
+    assert run_batch(configuration, job="memory", table="rows", source=source, stages=[stage]) == 0
     return max(float(file.read_text()) for file in folder.glob("peak-*")) if role == "worker" else _peak_mib()
 
 
