@@ -1,6 +1,7 @@
 """The features table: how documents become its rows, and how its rows are read again."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -159,7 +160,7 @@ class FeatureRows:
             position = begin + rows.num_rows
             for start, stop in _cuts(max(first, begin), position, 1 if singly else size.rows):
                 yield Chunk(start // size.rows, Outcome(rows.slice(start - begin, stop - start), rejections([])))
-        if failed and failed_at in ends and failed_at == min(ends):
+        if failed and failed_at is not None and failed_at <= position and failed_at < (item.rows or sys.maxsize):
             # Earlier shards are complete, so the row belongs to this one or a later one.
             shard = max(failed_at // size.rows, first_shard)
             yield Chunk(shard, Outcome(self.schema.empty_table(), rejections([(part.uri, failed[failed_at])])))

@@ -23,6 +23,9 @@ _REQUESTS = {
 }
 """How delta-rs asks the store, and asks again."""
 
+CONNECTIONS = 32
+"""Connections that a process keeps open: more than it reads single files at a time."""
+
 
 @lru_cache(maxsize=1)
 def client() -> Any:
@@ -34,6 +37,7 @@ def client() -> Any:
         retries={"mode": "standard", "total_max_attempts": retries.REQUEST_ATTEMPTS},
         connect_timeout=retries.CONNECT_TIMEOUT_S,
         read_timeout=retries.READ_TIMEOUT_S,
+        max_pool_connections=CONNECTIONS,
     )
     # A session of its own: making clients from boto3's common one is not thread-safe.
     return boto3.Session().client("s3", config=config)

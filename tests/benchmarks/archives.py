@@ -15,37 +15,38 @@ from harness import Result, compare, seconds
 from genre_ray.catalog.archives import read_archive
 from genre_ray.catalog.bzip2 import bzip2_blocks
 from genre_ray.catalog.sources import DocumentSource
-from genre_ray.features.table import FeaturesStep
+from genre_ray.features.table import ParseDocuments
 from genre_ray.runs.ahead import read_ahead
 from genre_ray.runs.allocation import keep_freed_memory
+from genre_ray.runs.stages import ShardSize
 
-DOCUMENTS, ROWS_PER_SHARD = 4_000, 5_000
+DOCUMENTS, SHARD = 4_000, ShardSize(5_000)
 PACKED_BYTES = 150 * 2**20
 
 
 def benchmarks(scratch: Path) -> Iterator[Result]:
     keep_freed_memory()  # as workers do
     archive = write_archive(scratch / "documents.tar.zst", DOCUMENTS)
-    source, step = DocumentSource((str(archive),)), FeaturesStep()
-    (item,) = source.cut(source.list_inputs(), ROWS_PER_SHARD)
+    source, parse = DocumentSource((str(archive),)), ParseDocuments().open()
+    (item,) = source.cut(source.list_inputs(), SHARD.rows)
     # The parser is compiled, and the archive in the system's cache, before anything is measured.
-    chunks = [rows for _, rows in source.read(item, ROWS_PER_SHARD, 0)]
-    step(chunks[0])
+    chunks = [outcome.accepted for _, outcome in source.read(item, SHARD)]
+    parse(chunks[0])
 
     def read() -> None:
-        exhaust(source.read(item, ROWS_PER_SHARD, 0))
+        exhaust(source.read(item, SHARD))
 
-    def parse() -> None:
-        exhaust(map(step, chunks))
+    def parse_all() -> None:
+        exhaust(map(parse, chunks))
 
     def both() -> None:
-        with read_ahead(source.read(item, ROWS_PER_SHARD, 0)) as ahead:
-            exhaust(step(rows) for _, rows in ahead)
+        with read_ahead(source.read(item, SHARD)) as ahead:
+            exhaust(parse(outcome.accepted) for _, outcome in ahead)
 
     yield compare(
         "tar.zst to vectors beside the slower of reading and parsing alone",
         lambda: seconds(both),
-        lambda: max(seconds(read), seconds(parse)),
+        lambda: max(seconds(read), seconds(parse_all)),
         unit="s",
         at_most=1.25,
         repetitions=15,
@@ -54,7 +55,7 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
     yield compare(
         "tar.zst to vectors beside the sum of reading and parsing alone",
         lambda: core_seconds(both),
-        lambda: core_seconds(read) + core_seconds(parse),
+        lambda: core_seconds(read) + core_seconds(parse_all),
         unit="s",
         at_most=1.15,
         note="time of all cores",

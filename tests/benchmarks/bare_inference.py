@@ -71,12 +71,13 @@ def feature_batches(part: str) -> Iterator[pa.RecordBatch]:
 
 def document_batches(archive: str) -> Iterator[pa.RecordBatch]:
     from genre_ray.catalog.sources import DocumentSource
-    from genre_ray.features.table import FeaturesStep
+    from genre_ray.features.table import ParseDocuments
+    from genre_ray.runs.stages import ShardSize
 
-    source, step = DocumentSource((archive,)), FeaturesStep()
+    source, parse = DocumentSource((archive,)), ParseDocuments().open()
     (item,) = source.cut(source.list_inputs(), PART_ROWS)
-    for _, chunk in source.read(item, PART_ROWS, 0):
-        yield from step(chunk)[0].to_batches()
+    for _, outcome in source.read(item, ShardSize(PART_ROWS)):
+        yield from parse(outcome.accepted).accepted.to_batches()
 
 
 def main(bundle: str, output: str, *inputs: str) -> None:

@@ -18,10 +18,11 @@ from documents import jittered_documents, write_archive
 from harness import Result, compare, figure, marginal_rate, seconds
 
 from genre_ray.catalog.archives import RawDocument
+from genre_ray.catalog.sources import documents_outcome
 from genre_ray.commands.predict import PredictConfiguration, run
 from genre_ray.features.columns import FEATURE_COLUMNS, schema_hash
 from genre_ray.features.scaling import fit_scaling
-from genre_ray.features.table import FeaturesStep
+from genre_ray.features.table import ParseDocuments
 from genre_ray.inference.predictor import to_tensors
 from genre_ray.models.preparation import Standardise
 from genre_ray.runs import cluster
@@ -97,7 +98,7 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
 
 def _features(documents: int) -> pa.Table:
     raw = [RawDocument(name, name, content) for name, content in jittered_documents(documents)]
-    return FeaturesStep()(raw)[0]
+    return ParseDocuments().open()(documents_outcome(raw).accepted).accepted
 
 
 def _table(folder: Path, models: pa.Table, rows: int, part_rows: int, copies: int = 1) -> str:

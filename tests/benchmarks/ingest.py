@@ -16,9 +16,11 @@ from typing import Any
 import documents
 import numpy as np
 import orjson
+import pyarrow as pa
 from harness import Measure, Result, compare, figure, rate
 
 from genre_ray.catalog.archives import RawDocument
+from genre_ray.catalog.sources import documents_outcome
 from genre_ray.features.columns import (
     ABSENT_PEAK,
     CATEGORIES,
@@ -29,7 +31,7 @@ from genre_ray.features.columns import (
     STATISTICS,
 )
 from genre_ray.features.flatten import LEVELS, SHARPS
-from genre_ray.features.table import FeaturesStep
+from genre_ray.features.table import ParseDocuments
 from genre_ray.features.vectors import read_vectors
 
 # New documents in each of five repetitions: 20,000 in all. The slowest reference takes a quarter of them.
@@ -47,9 +49,9 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
     def scanned(some: Documents) -> None:
         for start in range(0, len(some), CHUNK):
             chunk = some[start : start + CHUNK]
-            read_vectors(chunk, vectors[: len(chunk)])
+            read_vectors([name for name, _ in chunk], stored(chunk), vectors[: len(chunk)])
 
-    read_vectors(sample(0)[:CHECKED], vectors)
+    read_vectors([name for name, _ in sample(0)[:CHECKED]], stored(sample(0)[:CHECKED]), vectors)
     for (_, content), vector in zip(sample(0), vectors, strict=False):
         np.testing.assert_array_equal(planned(content), vector)
         np.testing.assert_array_equal(walked(content), vector)
@@ -86,11 +88,17 @@ def sample(seed: int) -> Documents:
     return list(documents.jittered_documents(DOCUMENTS, seed))
 
 
+def stored(some: Documents) -> pa.LargeBinaryArray:
+    """The contents in Arrow's memory, as a source yields them."""
+    return pa.array([content for _, content in some], pa.large_binary())
+
+
 def rows(some: Documents) -> None:
     """The features table's rows, in chunks as a worker gets them."""
-    step = FeaturesStep()
+    parse = ParseDocuments().open()
     for start in range(0, len(some), CHUNK):
-        step([RawDocument(name, f"s3://bucket/{name}", content) for name, content in some[start : start + CHUNK]])
+        documents = [RawDocument(name, f"s3://bucket/{name}", content) for name, content in some[start : start + CHUNK]]
+        parse(documents_outcome(documents).accepted)
 
 
 def first_document(environment: dict[str, str]) -> float:
@@ -100,7 +108,8 @@ import sys, time
 import numpy, orjson, pyarrow, genre_ray.features.table
 content, start = sys.stdin.buffer.read(), time.perf_counter()
 from genre_ray.features.vectors import scan_vectors
-assert all(scan_vectors([("a.json", content)], numpy.empty((1, 2669), numpy.float32)))
+stored = pyarrow.array([content], pyarrow.large_binary())
+assert all(scan_vectors(["a.json"], stored, numpy.empty((1, 2669), numpy.float32)))
 print(time.perf_counter() - start)
 """
     content = documents.real_documents()[0]

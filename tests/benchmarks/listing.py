@@ -25,6 +25,7 @@ from genre_ray.catalog.archives import is_document  # noqa: E402
 from genre_ray.catalog.sources import DocumentSource  # noqa: E402
 from genre_ray.runs.inventory import Inventory  # noqa: E402
 from genre_ray.runs.plan import settle_plans  # noqa: E402
+from genre_ray.runs.stages import ShardSize  # noqa: E402
 from genre_ray.storage import objects, s3  # noqa: E402
 
 KEYS, REAL_KEYS, SMALL_FILES, PAGE_KEYS, CONNECTIONS = 1_000_000, 20_000, 2_000, 1000, 16
@@ -76,7 +77,7 @@ def on_s3(bucket: str) -> Iterator[Result]:
             deque(pool.map(get, keys), maxlen=0)
 
     def read() -> None:
-        deque((rows for item in items for rows in source.read(item, SMALL_FILES, 0)), maxlen=0)
+        deque((rows for item in items for rows in source.read(item, ShardSize(SMALL_FILES))), maxlen=0)
 
     yield compare(
         f"read {SMALL_FILES:,} documents from S3, beside get_object of boto3 in {CONNECTIONS} threads",

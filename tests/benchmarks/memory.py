@@ -5,7 +5,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,10 +19,10 @@ from genre_ray.catalog.archives import RawDocument
 from genre_ray.catalog.sources import DOCUMENTS, documents_outcome
 from genre_ray.config import JobConfiguration
 from genre_ray.features.table import ParseDocuments
-from genre_ray.outcomes import Outcome, rejections
+from genre_ray.outcomes import REJECTED_ROW, Outcome, Rejection
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.plan import WorkItem
-from genre_ray.runs.stages import Chunk, Compute, ShardSize
+from genre_ray.runs.stages import Chunk, Compute, Resources, ShardSize
 from genre_ray.storage.objects import StoredFile
 
 FEW, MANY, SHARDS = 20_000, 1_000_000, 10_000
@@ -46,28 +46,35 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
 class Made:
     """Items of `rows` rows each."""
 
-    items: int
-    rows: int
     name = "make documents"
     schema = DOCUMENTS
     splits = False
 
+    items: int
+    rows: int
+
     def list_inputs(self) -> list[StoredFile]:
         return [StoredFile(f"made://{number}", str(number), self.rows, "1") for number in range(self.items)]
 
-    def cut(self, files: Iterable[StoredFile], rows_per_shard: int) -> list[WorkItem]:
+    def cut(self, files: Sequence[StoredFile], rows_per_shard: int) -> list[WorkItem]:
         return [WorkItem(f"m{number:06d}", "made", (file,)) for number, file in enumerate(files)]
 
     def read(
-        self, item: WorkItem, size: ShardSize, first_shard: int = 0, failed: object = None, *, singly: bool = False
+        self,
+        item: WorkItem,
+        size: ShardSize,
+        first_shard: int = 0,
+        failed: Mapping[int, Rejection] | None = None,
+        *,
+        singly: bool = False,
     ) -> Iterator[Chunk]:
         """Real documents in turn: jittering them would take longer than reading them."""
-        models = _models()
-        for start in range(first_shard * size.rows, self.rows, size.rows):
-            stop = min(start + size.rows, self.rows)
+        models, rows_per_shard = _models(), size.rows
+        for start in range(first_shard * rows_per_shard, self.rows, rows_per_shard):
+            stop = min(start + rows_per_shard, self.rows)
             for begin in range(start, stop, CHUNK):
                 rows = range(begin, min(begin + CHUNK, stop))
-                yield Chunk(start // size.rows, documents_outcome([models[row % MODELS] for row in rows]))
+                yield Chunk(start // rows_per_shard, documents_outcome([models[row % MODELS] for row in rows]))
 
 
 @cache
@@ -77,15 +84,16 @@ def _models() -> list[RawDocument]:
 
 @dataclass
 class Watched(ParseDocuments):
-    """Parses, and notes in `folder` the most memory that its process has held."""
+    """A stage that notes in `folder` the most memory that its process has held."""
 
     folder: str = ""
 
     def open(self) -> Compute:
+        """See `genre_ray.runs.stages.Stage`."""
         parse = super().open()
 
-        def watched(rows: pa.Table) -> Outcome:
-            outcome = parse(rows)
+        def watched(documents: pa.Table) -> Outcome:
+            outcome = parse(documents)
             Path(self.folder, f"peak-{os.getpid()}").write_text(str(_peak_mib()))
             return outcome
 
@@ -98,11 +106,16 @@ class Nothing:
 
     name = "nothing"
     schema = pa.schema([("name", pa.string())])
-    resources = None
-    rows_per_call = None
+    resources: Resources | None = None
+    rows_per_call: int | None = None
 
     def open(self) -> Compute:
-        return lambda rows: Outcome(rows.select(["name"]), rejections([]))
+        """See `genre_ray.runs.stages.Stage`."""
+        return _names
+
+
+def _names(documents: pa.Table) -> Outcome:
+    return Outcome(documents.select(["name"]), REJECTED_ROW.empty_table())
 
 
 def _run(role: str, amount: int, folder: Path) -> float:
@@ -114,8 +127,11 @@ def _run(role: str, amount: int, folder: Path) -> float:
 
 def _main(role: str, amount: int, folder: Path) -> float:
     logging.basicConfig(level=logging.WARNING)
-    source = Made(2, amount // 2) if role == "worker" else Made(amount // 10, 100)
-    stage = Watched(folder=str(folder)) if role == "worker" else Nothing()
+    source, stage = (
+        (Made(2, amount // 2), Watched(folder=str(folder)))
+        if role == "worker"
+        else (Made(amount // 10, 100), Nothing())
+    )
     settings: dict[str, Any] = {"output": str(folder / "output")}
     if role == "driver":
         settings["execution"] = {"rows_per_shard": 10}

@@ -100,3 +100,18 @@ def test_the_stated_version_counts_before_the_shapes(stated, peak, expected):
         "metadata": {"version": stated},
     }
     assert parse_document("a.json", json.dumps(content).encode()).version is expected
+
+
+def test_what_a_document_says_of_itself_is_bounded():
+    """150 documents with ids of 7.8 MB once held 1.5 GiB."""
+    document = json.loads(DOCUMENTS[0].read_bytes())
+    tags, version = document["metadata"]["tags"], document["metadata"]["version"]
+    fitting = [f"  {'x' * 253}{n:03d} " for n in range(150)]
+    tags["musicbrainz_artistid"] = ["y" * 257, "\x01" * 100, "z" * 8_000_000, *fitting]
+    tags["musicbrainz_releasegroupid"] = ["g" * 8_000_000, "short"]
+    version["essentia"], version["essentia_git_sha"] = "e" * 8_000_000, "\x02" * 5000
+    found = parse_document("a.json", json.dumps(document).encode())
+    assert found.artist_ids == tuple(text.strip() for text in fitting[:100])
+    assert found.release_group_id == "short"
+    assert len(found.extractor) == 256
+    assert found.extractor.startswith("music 1.0 / essentia eee")

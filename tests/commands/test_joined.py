@@ -12,10 +12,11 @@ from genre_ray.catalog.sources import DocumentSource
 from genre_ray.commands import pipeline
 from genre_ray.config import load_configuration
 from genre_ray.features.columns import FEATURE_COLUMNS
-from genre_ray.features.table import FeaturesStep
+from genre_ray.features.table import ParseDocuments
 from genre_ray.inference.bundles import open_bundle
 from genre_ray.inference.predictor import Predictor
 from genre_ray.labels.names import normalise
+from genre_ray.runs.stages import ShardSize
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_examples, read_model
 
@@ -52,10 +53,11 @@ steps:
 def features(sample, write_features):
     """The features table of the sample, made without a job."""
     documents = DocumentSource((str(sample / "emotify" / "documents.tar.zst"),))
-    step = FeaturesStep()
+    parse = ParseDocuments().open()
     (item,) = documents.cut(documents.list_inputs(), 1000)
-    (rows, rejected) = zip(*(step(raw) for _, raw in documents.read(item, 1000, 0)), strict=True)
-    assert not pa.concat_tables(rejected)
+    read = [outcome for _, outcome in documents.read(item, ShardSize(1000))]
+    (rows, rejected) = zip(*(parse(outcome.accepted) for outcome in read), strict=True)
+    assert not pa.concat_tables([*rejected, *(outcome.rejected for outcome in read)])
     columns = pa.concat_tables(rows).combine_chunks()
     values = tables.vectors(columns["features"])
     kept = {name: columns[name].to_pylist() for name in columns.column_names if name != "features"}

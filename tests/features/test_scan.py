@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
@@ -30,7 +31,7 @@ from genre_ray.features.flatten import flatten
 from genre_ray.features.scan_lanes import byte_at
 from genre_ray.features.scan_numbers import read_number
 from genre_ray.features.vectors import read_vectors, scan_vectors
-from genre_ray.outcomes import Rejection
+from genre_ray.outcomes import Reason, Rejection
 
 TESTS = Path(__file__).parents[1]
 NAME = "54551aad-4fca-4ba4-9ce2-f6b2d9b5fceb-2.json"
@@ -57,9 +58,14 @@ def dense() -> tuple[bytes, ...]:
     return tuple(NUMBER.sub(lambda found: b"0.5" if b"." in found[0] else b"1", content) for content in compact)
 
 
+def stored(*payloads):
+    """Payloads in Arrow's memory, in the middle of others."""
+    return pa.array([b"before", *payloads, b"after"], pa.large_binary()).slice(1, len(payloads))
+
+
 def scan_vector(payload, vector):
     """What the scanner alone tells of one document."""
-    return scan_vectors([(NAME, payload)], vector[None])[0]
+    return scan_vectors([NAME], stored(payload), vector[None])[0]
 
 
 def agrees(payload: bytes) -> bool:
@@ -108,13 +114,13 @@ def test_what_it_is_not_sure_of_is_read_the_plain_way():
     good, vector = documents()[0], np.zeros(len(FEATURE_COLUMNS), np.float32)
     escaped = good.replace(b'"lowlevel"', b'"low\\u006cevel"')
     assert scan_vector(escaped, vector) is None
-    (about,) = read_vectors([(NAME, escaped)], vector[None])
+    (about,) = read_vectors([NAME], stored(escaped), vector[None])
     assert (about.recording_id, about.submission) == (NAME[:36], 2)
     np.testing.assert_array_equal(vector, flatten(parse_document(NAME, good)))
     for bad in (good[:-1], good.replace(b'"mean"', b'"mien"', 1), b"", b"\xff", good.replace(b'"music 1.0"', b'"m"')):
         expected = parse_document(NAME, bad)
         expected = flatten(expected) if isinstance(expected, Document) else expected
-        (outcome,) = read_vectors([(NAME, bad)], vector[None])
+        (outcome,) = read_vectors([NAME], stored(bad), vector[None])
         if isinstance(expected, Rejection):
             assert outcome == expected
         else:
@@ -137,12 +143,17 @@ def test_documents_of_one_call_know_nothing_of_each_other():
     names = [f"{NAME[:35]}{number:x}-{number}.json" for number in range(len(mixed))]
     together = np.full((len(mixed), len(FEATURE_COLUMNS)), 7, np.float32)
     alone = together.copy()
-    told = read_vectors(list(zip(names, mixed, strict=True)), together)
-    each = [read_vectors([item], row[None])[0] for item, row in zip(zip(names, mixed, strict=True), alone, strict=True)]
+    told = read_vectors(names, stored(*mixed), together)
+    each = [
+        read_vectors([name], stored(payload), row[None])[0]
+        for name, payload, row in zip(names, mixed, alone, strict=True)
+    ]
     assert told == each
     assert sum(isinstance(about, Rejection) for about in told) == 2 * len(damaged)
     np.testing.assert_array_equal(together.view(np.uint32), alone.view(np.uint32))
-    assert read_vectors([], together[:0]) == []
+    assert read_vectors([], stored(), together[:0]) == []
+    empty = pa.array([b"", b""], pa.large_binary())
+    assert [about.reason for about in read_vectors(["a", "b"], empty, together[:2])] == [Reason.EMPTY] * 2
 
 
 ODD_NUMBERS = [
@@ -323,9 +334,11 @@ def test_threads_and_processes_share_a_scanner(tmp_path):
         for _ in range(20):
             np.testing.assert_array_equal(list(threads.map(read, documents()[:12])), expected)
     code = (
-        "import sys, numpy as n; from genre_ray.features.vectors import scan_vectors; v = n.empty((1, 2669), n.float32)"
+        "import sys, numpy, pyarrow; from genre_ray.features.vectors import scan_vectors; "
+        "vector, content = numpy.empty((1, 2669), numpy.float32), sys.stdin.buffer.read(); "
+        "assert all(scan_vectors(['a'], pyarrow.array([content], pyarrow.large_binary()), vector)); "
+        "sys.stdout.buffer.write(vector.tobytes())"
     )
-    code += "; assert all(scan_vectors([('a', sys.stdin.buffer.read())], v)); sys.stdout.buffer.write(v.tobytes())"
     environment = os.environ | {"PYTHONPATH": str(TESTS.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
     with ThreadPoolExecutor(2) as both:
         run = partial(subprocess.run, [sys.executable, "-c", code], capture_output=True, check=True, env=environment)

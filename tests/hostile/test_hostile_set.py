@@ -28,8 +28,9 @@ from genre_ray.commands import ingest, predict
 from genre_ray.commands.entry import run_job
 from genre_ray.errors import GenreRayError
 from genre_ray.features.columns import FEATURE_COLUMNS, schema_hash
-from genre_ray.features.table import FeaturesStep
+from genre_ray.features.table import ParseDocuments
 from genre_ray.outcomes import Reason
+from genre_ray.runs.stages import ShardSize
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
 from genre_ray.storage.schemas import features_schema
@@ -143,6 +144,7 @@ def spoilt(payload):
 FIRST, END = member("first.json", GOOD), bytes(1024)
 ARCHIVE = FIRST + END
 EXTENSIONS = (header("x", 10, tarfile.XHDTYPE) + b"10 a=bcde\n".ljust(512, b"\0")) * 5000
+DIGITS = header("x", 8_000_000, tarfile.XHDTYPE) + b"1" * 8_000_000
 ARCHIVES = [
     *(
         (f"a member that is {what}", Reason.UNSAFE_MEMBER, FIRST + header("a.json", type=type, **more) + END)
@@ -163,6 +165,12 @@ ARCHIVES = [
     ),
     ("a member that is no document", Reason.NOT_A_DOCUMENT, FIRST + member("README", b"text") + END),
     ("an archive in the archive", Reason.NOT_A_DOCUMENT, FIRST + member("inner.tar.gz", gzip.compress(ARCHIVE)) + END),
+    ("a member with a name of 300 characters", Reason.ID_TOO_LONG, FIRST + member("x" * 300 + ".json", GOOD) + END),
+    (
+        "a member with a path of 5,000 characters",
+        Reason.ID_TOO_LONG,
+        FIRST + member("x/" * 2500 + "a.json", GOOD) + END,
+    ),
     ("a member of more than 8 MiB", Reason.TOO_LARGE, FIRST + member("a.json", bytes(2**23 + 1)) + END),
     ("a tar without an end mark", Reason.ARCHIVE_TRUNCATED, FIRST),
     ("a tar cut in a member", Reason.ARCHIVE_TRUNCATED, FIRST + FIRST[:5000]),
@@ -178,6 +186,8 @@ ARCHIVES = [
     ("a member with a size below zero (CVE-2025-8194)", Reason.ARCHIVE_UNREADABLE, FIRST + backwards() + END),
     ("an extension header of 8 GiB, it says", Reason.ARCHIVE_UNREADABLE, FIRST + header("x", 2**33, b"x") + END),
     ("5,000 extension headers in a row", Reason.ARCHIVE_UNREADABLE, FIRST + EXTENSIONS + END),
+    ("an extension header of 8 million digits", Reason.ARCHIVE_UNREADABLE, FIRST + DIGITS + END),
+    ("an extension header of a MiB of digits", Reason.ARCHIVE_UNREADABLE, FIRST + DIGITS[: 2**20] + END),
     ("members behind the end mark", Reason.ARCHIVE_UNREADABLE, ARCHIVE + ARCHIVE),
     ("a named pipe, which would block for ever", Reason.ARCHIVE_UNREADABLE, pipe),
     ("1,001 members where 1,000 are allowed", Reason.TOO_MANY_MEMBERS, header("a.json") * 1001 + END),
@@ -371,16 +381,18 @@ def test_a_bad_row_has_its_reason_and_takes_no_other_with_it(case, tmp_path):
     put(case, tmp_path / "in")
     (tmp_path / "in" / "zzz-good.json").write_bytes(GOOD)
     source = DocumentSource((str(tmp_path / "in"),), max_members=1000)
-    found = [
-        FeaturesStep()(rows)
+    read = [
+        outcome
         for item in source.cut(source.list_inputs(), 10_000)
-        for _, rows in source.read(item, 10_000, 0)
+        for _, outcome in source.read(item, ShardSize(10_000))
     ]
+    parse = ParseDocuments().open()
+    found = [*(parse(documents) for documents, _ in read), *read]
     rejected = pa.concat_tables(rows for _, rows in found)
     if case.expected is Reason.TOO_MANY_MEMBERS:  # its members are empty, too
         rejected = rejected.slice(rejected.num_rows - 1)
     assert rejected["reason"].to_pylist() == [case.expected]
-    accepted = sum(rows.num_rows for rows, _ in found)
+    accepted = sum(rows.num_rows for rows, _ in found if rows.schema.equals(ParseDocuments.schema))
     assert accepted == 1 + _documents_before_the_fault(case)
 
 

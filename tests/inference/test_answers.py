@@ -9,7 +9,7 @@ import pytest
 from genre_ray.decisions.calibration import Calibration
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
-from genre_ray.inference.answers import AnswerRows, answers, answers_schema, policy_of_table
+from genre_ray.inference.answers import Relabel, answers, answers_schema, policy_of_table
 from genre_ray.storage import tables
 
 LABELS = ("electronic", "electronic---ambient", "jazz")
@@ -50,9 +50,11 @@ def test_rows_hold_calibrated_scores_and_the_models_own(scores, all_scores):
 
 
 def test_another_policy_decides_stored_scores_as_it_would_have_at_once(scores):
-    step = AnswerRows(POLICY, "folders", "new")
-    for rows in (made(OTHER, scores), made(OTHER, scores).combine_chunks().to_batches()[0]):
-        again, rejected = step(rows)
+    step = Relabel(POLICY, "folders", "new")
+    relabel = step.open()
+    whole = made(OTHER, scores)
+    for rows in (whole, pa.concat_tables([whole.slice(0, 1), whole.slice(1)]), whole.select(step.columns)):
+        again, rejected = relabel(rows)
         assert rejected.num_rows == 0
         assert again.schema.equals(step.schema, check_metadata=True)
         assert again.drop_columns("model_id").equals(made(POLICY, scores).drop_columns("model_id"))

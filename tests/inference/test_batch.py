@@ -9,14 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genre_ray.catalog.archives import RawDocument
+from genre_ray.catalog.sources import DocumentSource
 from genre_ray.decisions.thresholds import decide
 from genre_ray.features.columns import FEATURE_COLUMNS
-from genre_ray.features.table import FeaturesStep
-from genre_ray.inference.batch import PredictDocuments, PredictRows
+from genre_ray.features.table import ParseDocuments
+from genre_ray.inference.batch import Score
 from genre_ray.inference.predictor import Predictor
 from genre_ray.inference.target import find_target
-from genre_ray.outcomes import Reason, Rejection
+from genre_ray.outcomes import Reason
+from genre_ray.runs.stages import Resources, ShardSize
 from genre_ray.storage.schemas import features_schema
 
 COLUMNS = tuple("abcdef")
@@ -44,8 +45,8 @@ def rows_of(values):
 def test_predictions_hold_what_was_decided(make_bundle, fused, all_scores):
     bundle, _, _ = make_bundle(fused=fused)
     values = np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32) * 20
-    step = PredictRows(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=all_scores)
-    predicted, rejected = step(rows_of(values))
+    step = Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=all_scores)
+    predicted, rejected = step.open()(rows_of(values))
     assert predicted.schema.equals(step.schema, check_metadata=True)
     assert rejected.num_rows == 0
     scores = Predictor(bundle).scores(values)
@@ -73,25 +74,26 @@ def test_predictions_hold_what_was_decided(make_bundle, fused, all_scores):
 def overflowing(make_bundle):
     """A step whose network infinite features overflow."""
     bundle, _, _ = make_bundle(clip_sd=None)
-    return PredictRows(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
+    return Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True).open()
 
 
 def test_no_more_than_its_columns_is_needed(make_bundle):
     bundle, _, _ = make_bundle()
-    step = PredictRows(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
+    step = Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
     rows = rows_of(np.random.default_rng(1).normal(size=(4, 6)))
-    for everything, needed in zip(step(rows), step(rows.select(step.columns)), strict=True):
+    score = step.open()
+    for everything, needed in zip(score(rows), score(rows.select(step.columns)), strict=True):
         assert needed.equals(everything)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-@given(bad=st.lists(st.booleans(), max_size=12), as_batch=st.booleans())
-def test_rows_are_conserved_and_scores_that_are_not_finite_rejected(overflowing, bad, as_batch):
+@given(bad=st.lists(st.booleans(), max_size=12), chunks=st.integers(1, 3))
+def test_rows_are_conserved_and_scores_that_are_not_finite_rejected(overflowing, bad, chunks):
     values = np.ones((len(bad), 6), dtype=np.float32)
     values[np.array(bad, dtype=bool), 0] = np.inf
     rows = rows_of(values)
-    if as_batch and bad:
-        rows = rows.to_batches()[0]
+    every = -(-max(len(bad), 1) // chunks)
+    rows = pa.concat_tables([rows.slice(start, every) for start in range(0, max(len(bad), 1), every)])
     predicted, rejected = overflowing(rows)
     ids = [f"r{n}" for n in range(len(bad))]
     assert predicted["recording_id"].to_pylist() == [r for r, broken in zip(ids, bad, strict=True) if not broken]
@@ -101,29 +103,30 @@ def test_rows_are_conserved_and_scores_that_are_not_finite_rejected(overflowing,
     assert all(predicted["labels"].to_pylist())
 
 
-def test_a_step_travels_without_its_model(make_bundle):
+def test_a_stage_travels_without_its_model(make_bundle):
     bundle, _, _ = make_bundle()
-    step = PredictRows(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
+    stage = Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True, resources=Resources(gpus=0.5))
+    assert (stage.name, str(stage.resources), stage.rows_per_call) == ("score", "1 CPU, 0.5 GPU", 1024)
     values = np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32)
-    before, _ = step(rows_of(values))
-    sent = pickle.dumps(step)
+    before, _ = stage.open()(rows_of(values))
+    sent = pickle.dumps(stage)
     assert len(sent) < 5_000
-    after, _ = pickle.loads(sent)(rows_of(values))
+    after, _ = pickle.loads(sent).open()(rows_of(values))
     assert after.equals(before)
 
 
-def test_documents_go_through_in_one_pass(make_bundle, sample):
+def test_documents_are_parsed_and_then_scored(make_bundle, sample):
     bundle, _, _ = make_bundle(FEATURE_COLUMNS)
-    files = sorted((sample / "acousticbrainz").glob("*.json"))
-    raw = [RawDocument(file.name, str(file), file.read_bytes()) for file in files]
-    raw.insert(2, RawDocument("broken.json", "broken.json", b"{"))
-    raw.insert(4, RawDocument("lost.json", "lost.json", Rejection(Reason.TOO_LARGE, "10 bytes")))
-    predicted, rejected = PredictDocuments(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)(raw)
-    assert (predicted.num_rows, rejected.num_rows) == (6, 2)
-    assert rejected["source_uri"].to_pylist() == ["broken.json", "lost.json"]
-    features, _ = FeaturesStep()(raw)
-    through_the_table, _ = PredictRows(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)(features)
-    assert predicted.equals(through_the_table)
+    source = DocumentSource((str(sample / "acousticbrainz"),))
+    (item,) = source.cut(source.list_inputs(), 10)
+    ((_, documents),) = source.read(item, ShardSize(10))
+    parsed = ParseDocuments().open()(documents.accepted)
+    stage = Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
+    assert set(stage.columns) <= set(ParseDocuments.schema.names)
+    score = stage.open()
+    predicted, rejected = score(parsed.accepted)
+    assert (predicted.num_rows, rejected.num_rows) == (6, 0)
     assert all(predicted["labels"].to_pylist())
-    nothing, nothing_rejected = PredictDocuments(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)([])
+    nothing, nothing_rejected = score(ParseDocuments.schema.empty_table())
     assert (nothing.num_rows, nothing_rejected.num_rows) == (0, 0)
+    assert nothing.schema.equals(stage.schema, check_metadata=True)

@@ -9,7 +9,7 @@ import pytest
 
 from genre_ray.catalog.mapping_table import MappingTable
 from genre_ray.errors import ConfigurationError, InputError
-from genre_ray.inference.batch import PredictRows
+from genre_ray.inference.batch import Score
 from genre_ray.inference.mapped import map_target
 from genre_ray.inference.predictor import Predictor
 from genre_ray.inference.target import find_target
@@ -27,8 +27,10 @@ def test_rows_are_answered_in_the_other_taxonomy(make_bundle):
         {"recording_id": f"r{n}", "submission": 0, "artist_ids": [], "source_uri": "", "extractor": "", "features": row}
         for n, row in enumerate(values.tolist())
     ]
-    step = PredictRows(bundle.uri, map_target(bundle, "shop", TABLE), all_scores=True)
-    predicted, rejected = pickle.loads(pickle.dumps(step))(pa.Table.from_pylist(rows, features_schema(tuple("abcdef"))))
+    step = Score(bundle.uri, map_target(bundle, "shop", TABLE), all_scores=True)
+    predicted, rejected = pickle.loads(pickle.dumps(step)).open()(
+        pa.Table.from_pylist(rows, features_schema(tuple("abcdef")))
+    )
     assert rejected.num_rows == 0
     metadata = {key.decode(): value.decode() for key, value in predicted.schema.metadata.items()}
     assert json.loads(metadata["genre_ray.labels"]) == ["Indie", "Jazz", "R&B"]
