@@ -1,4 +1,4 @@
-"""Requests that can never be satisfied are refused with the numbers; requests that may be are waited for, and said so."""
+"""Requests that can never be satisfied are refused with the numbers; others are waited for, and the log says so."""
 
 import logging
 import time
