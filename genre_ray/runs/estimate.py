@@ -142,7 +142,7 @@ def _workers_of_cluster(worker: Resources) -> tuple[int, str]:
         except ConnectionError as error:
             logger.warning("the cluster at RAY_ADDRESS does not answer: %s", error)
     capacity = resources.possible()
-    count = capacity.workers(worker)
+    count = capacity.workers(worker, spare_gpus=True)
     if capacity.is_maximum:
         return count, f"as many as {capacity.origin} has room for"
     return count, f"as many as {capacity.origin} has room for now; it may grow"

@@ -126,6 +126,20 @@ def possible() -> Capacity:
     return configured or Capacity(present, False, "the cluster")
 
 
+def most_workers(worker: Resources, limit: int | None, items: int) -> int:
+    """Return how many workers to have at the same time: the size of a pool, and what to pass to `requested`.
+
+    Args:
+        worker: what one worker reserves.
+        limit: `execution.workers`.
+        items: how many work items there are; more workers would have nothing to do.
+    """
+    if limit is None:
+        capacity = possible()
+        limit = capacity.workers(worker, spare_gpus=True) if capacity.is_maximum else MAX_REQUESTED
+    return max(1, min(limit, items))
+
+
 def refuse_impossible(worker: Resources, setting: str, *, workers: int = 1, name: str = "a worker") -> None:
     """Refuse a request that the cluster can never satisfy; do nothing where its maximum is unknown.
 

@@ -1,13 +1,16 @@
 """Requests that can never be satisfied are refused with the numbers; others are waited for, and the log says so."""
 
 import logging
+import os
+import subprocess
+import sys
 import time
 
 import pytest
 import yaml
 
 from genre_ray.errors import ConfigurationError
-from genre_ray.runs import resources
+from genre_ray.runs import cluster, resources
 from genre_ray.runs.resources import Capacity, Nodes, describe, heartbeat, refuse_impossible, requested
 from genre_ray.runs.stages import Resources
 
@@ -115,6 +118,46 @@ def test_the_repositorys_own_cluster_has_a_known_maximum():
     found = resources._read_configuration(yaml.safe_load(FILE.read_text()))
     assert found.workers(Resources(1), spare_gpus=True) == 192
     assert found.workers(Resources(1, 1)) == 4
+
+
+@pytest.mark.parametrize(
+    ("known", "limit", "items", "workers"),
+    [(PRESENT, None, 5000, 1000), (PRESENT, None, 7, 7), (PRESENT, 64, 5000, 64), (HERE, None, 9, 2), (HERE, 5, 9, 5)],
+)
+def test_a_pool_is_as_large_as_the_setting_the_cluster_and_the_work_allow(capacity, known, limit, items, workers):
+    capacity(known)
+    assert resources.most_workers(Resources(1), limit, items) == workers
+
+
+@pytest.mark.slow
+def test_a_cluster_that_was_started_here_never_grows():
+    program = """
+from genre_ray.runs import cluster, resources
+from genre_ray.runs.stages import Resources
+cluster.connect()
+found = resources.possible()
+assert cluster.started_here() and found.is_maximum and found.origin == "this machine", found
+print(resources.describe_cluster())
+try:
+    resources.refuse_impossible(Resources(1000), "execution.cpus_per_worker")
+except resources.ConfigurationError as error:
+    print(error)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no more will come" in done.stdout
+    assert "a worker reserves 1000 CPU, but no node of this machine can have that" in done.stdout
+
+
+def test_a_cluster_that_was_joined_may_grow(ray_cluster):
+    cluster.connect()
+    assert not cluster.started_here()
+    found = resources.possible()
+    assert (found.is_maximum, found.total.cpus, found.total.gpus) == (False, 2, 0)
+    refuse_impossible(Resources(1000), "execution.cpus_per_worker")
 
 
 def test_a_request_names_amounts_and_whose_it_is():
