@@ -14,6 +14,7 @@ from ray.train import TrainingFailedError
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError, StorageError
 from genre_ray.runs import cluster, resources
+from genre_ray.storage import objects
 from genre_ray.training import loop
 from genre_ray.training.learner import Learner
 from genre_ray.training.loop import fit, with_retries
@@ -155,7 +156,7 @@ def test_progress_reaches_the_drivers_log(monkeypatch, tmp_path, caplog):
     file = tmp_path / "progress.txt"
     with caplog.at_level(logging.INFO, "genre_ray"), loop._progress_in_log(str(file)):
         time.sleep(0.1)
-        file.write_text("epoch 12: loss 0.1")
+        objects.write_bytes(str(file), b"epoch 12: loss 0.1")
         time.sleep(0.2)
     lines = [record.message for record in caplog.records]
     assert set(lines) == {"epoch 12: loss 0.1"}
