@@ -52,25 +52,49 @@ class Settings(BaseModel):
 
 
 class Execution(Settings):
-    """How a run is carried out; of the result it changes nothing but which of equally good models a training finds."""
+    """Execution settings.
 
-    workers: int | None = Field(None, ge=1, description="worker processes; all CPUs (or GPUs) when not given")
-    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker")
-    gpus_per_worker: float | None = Field(None, ge=0, description="GPUs for a worker; what is there when not given")
-    training_memory_mib: int = Field(
-        1024, ge=1, description="memory for a training worker's rows; where they need more they stream from storage"
+    They do not change which rows are written; training may find a different model of equal quality. `workers` and
+    `*_per_worker` are for the jobs that work on rows (`ingest`, `predict`), `learners` and `*_per_learner` for those
+    that train (`train`, `fuse`).
+    """
+
+    workers: int | None = Field(
+        None,
+        ge=1,
+        description="most workers of a stage at the same time; as many as the cluster can run when not given",
     )
-    rows_per_shard: int = Field(5000, ge=1, description="rows that one commit makes durable at once")
-    mib_per_shard: int = Field(512, ge=1, description="MiB of rows, as they are read, that end a shard early")
-    core_hour_price: float | None = Field(None, ge=0, description="of one CPU, for the estimate of a dry run")
-    gpu_hour_price: float | None = Field(None, ge=0, description="of one GPU, likewise")
+    cpus_per_worker: float = Field(1.0, gt=0, allow_inf_nan=False, description="CPUs that a worker reserves")
+    gpus_per_worker: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="GPUs that a worker of a stage with a network reserves; a fraction shares one",
+    )
+    learners: int = Field(1, ge=1, description="training processes that learn together")
+    cpus_per_learner: float = Field(1.0, gt=0, allow_inf_nan=False, description="CPUs that a learner reserves")
+    gpus_per_learner: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="GPUs that a learner reserves; 0 trains on CPUs"
+    )
+    training_memory_mib: int = Field(
+        1024, ge=1, description="memory for the rows of a learner; rows that need more are streamed from storage"
+    )
+    rows_per_shard: int = Field(5000, ge=1, description="rows per shard, which is committed as a whole")
+    mib_per_shard: int = Field(
+        512, ge=1, description="MiB of rows as they are read that close a shard before it has rows_per_shard rows"
+    )
+    core_hour_price: float | None = Field(None, ge=0, description="price of one CPU per hour, for a dry run's estimate")
+    gpu_hour_price: float | None = Field(None, ge=0, description="price of one GPU per hour, for a dry run's estimate")
     item_timeout_s: float = Field(
         60.0,
-        gt=0,
+        ge=0.1,
         allow_inf_nan=False,
-        description="time for one row where a worker died; ten times it ends a worker that hangs",
+        description="seconds for one row, above what an idle worker takes, after a worker died; a worker that hangs is "
+        "ended after ten times as long",
     )
-    item_memory_mib: int = Field(4096, ge=64, description="memory for one row and its process where a worker died")
+    item_memory_mib: int = Field(
+        4096, ge=64, description="MiB for one row, above what an idle worker takes, after a worker died"
+    )
 
 
 class JobConfiguration(Settings):

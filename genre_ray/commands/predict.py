@@ -63,7 +63,7 @@ def run(configuration: PredictConfiguration) -> int:
         target,
         all_scores=configuration.all_scores,
         half_precision=configuration.half_precision,
-        resources=Resources(execution.cpus_per_worker, execution.gpus_per_worker or 0),
+        resources=Resources(execution.cpus_per_worker, execution.gpus_per_worker),
     )
     source: Source
     stages: list[Stage]

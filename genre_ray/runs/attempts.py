@@ -64,6 +64,6 @@ def begin_attempt(folder: str, name: str, shard: int = 0) -> Attempt:
     return attempt
 
 
-def session_folder(output: str, session: str) -> str:
-    """Where the markers of a session are."""
-    return objects.join(output, "_run", "attempts", session)
+def attempts_folder(output: str, session: str, segment: int) -> str:
+    """Where a session's markers of one segment are."""
+    return objects.join(output, "_run", "attempts", session, str(segment))

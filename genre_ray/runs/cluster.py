@@ -10,6 +10,9 @@ import ray
 
 logger = logging.getLogger(__name__)
 
+_started: set[str] = set()
+"""Addresses of the clusters that this process started."""
+
 
 def connect() -> None:
     """Join the cluster that `RAY_ADDRESS` names, or start one on this machine; do nothing when connected already.
@@ -25,7 +28,13 @@ def connect() -> None:
         ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
         # Before Ray's own end of it, which first waits half a second for workers' logs to be printed here.
         atexit.register(_end)
+        _started.add(ray.get_runtime_context().gcs_address)
     logger.info("on Ray %s with %.0f CPUs and %.0f GPUs", ray.__version__, *_cpus_and_gpus())
+
+
+def started_here() -> bool:
+    """Whether the cluster is one that `connect` started: it is this machine alone and never grows."""
+    return ray.is_initialized() and ray.get_runtime_context().gcs_address in _started
 
 
 def _cpus_and_gpus() -> tuple[float, float]:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from genre_ray.config import Execution
+from genre_ray.runs import resources
 from genre_ray.runs.plan import RemainingWork
 from genre_ray.runs.segment import Segment, Session
 from genre_ray.runs.stages import Resources, Source, Stage
@@ -25,6 +26,13 @@ ONE_ROW = 1
 
 SPLIT_BYTES = 2**25
 """An item of so many stored bytes is worth splitting: as an archive it takes one worker half a second."""
+
+
+ASSUMED_WORKERS = 8
+"""Workers that a cluster has room for at least, where its maximum is unknown and it may be scaled to zero."""
+
+WORKERS_PER_ITEM = 4
+"""How many workers the rows of one item keep busy: reading them takes at least a quarter of the time of computing."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,9 @@ def segments(chain: Chain, session: Session, execution: Execution, *, split_read
             the rows of one item are computed by several workers.
     """
     default = Resources(execution.cpus_per_worker)
-    needs = [default, *(stage.resources or default for stage in chain.stages), default]
+    needs = [default, *(stage.resources or default for stage in chain.stages)]
+    # Parts are small beside what they are made of: whoever has computed the rows writes them.
+    needs.append(needs[-1])
     steps: list[Source | Stage | None] = [chain.source, *chain.stages, None]
     places = list(zip(range(len(steps)), needs, strict=True))
     if split_reading:
@@ -72,14 +82,31 @@ def segments(chain: Chain, session: Session, execution: Execution, *, split_read
     return found
 
 
-def gains_from_splitting(source: Source, remaining: Sequence[RemainingWork], workers: float) -> bool:
-    """Whether reading should be a segment of its own, given how many workers can run at once.
+def gains_from_splitting(source: Source, remaining: Sequence[RemainingWork], execution: Execution) -> bool:
+    """Whether reading should be a segment of its own.
 
     Where there are items for all of them, each reads and computes its own, and no row moves. Where there are fewer,
     moving rows costs less than the idle workers, if the items are large enough to outlast another segment's start.
     """
     largest = max((left.size_bytes for left in remaining), default=0)
-    return source.splits and len(remaining) < workers and largest >= SPLIT_BYTES
+    if not source.splits or largest < SPLIT_BYTES:
+        return False
+    if execution.workers is not None:
+        return len(remaining) < execution.workers
+    capacity = resources.possible()
+    workers = capacity.workers(Resources(execution.cpus_per_worker))
+    return len(remaining) < (workers if capacity.is_maximum else max(workers, ASSUMED_WORKERS))
+
+
+def workers_of(segment: Segment, execution: Execution, items: int) -> int:
+    """How many workers of a segment to have at the same time.
+
+    A segment on GPUs gets no more than are known to come: each of its actors is a node to an autoscaler.
+    """
+    if segment.resources.gpus and execution.workers is None:
+        return max(1, min(resources.possible().workers(segment.resources), items))
+    most = items if segment.source else WORKERS_PER_ITEM * items
+    return resources.most_workers(segment.resources, execution.workers, most)
 
 
 @contextmanager
@@ -103,9 +130,7 @@ def rows_written(
         work = [left._asdict() for left in remaining]
         data = ray.data.from_items(work, override_num_blocks=len(work))
         for segment in parts:
-            # Ray warns of room for more tasks than there are inputs; later segments have more of them.
-            most = len(work) if segment.source else execution.workers
-            data = _added(data, segment, min(execution.workers or len(work), most) if most else None)
+            data = _added(data, segment, workers_of(segment, execution, len(work)))
         with closing(_rows(data)) as rows:
             yield rows
 
@@ -116,7 +141,7 @@ def _rows(data: Any) -> Generator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _added(data: Any, segment: Segment, workers: int | None) -> Any:
+def _added(data: Any, segment: Segment, workers: int) -> Any:
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
     needs: dict[str, Any] = {"num_cpus": segment.resources.cpus}
@@ -124,7 +149,8 @@ def _added(data: Any, segment: Segment, workers: int | None) -> Any:
         needs["memory"] = segment.resources.memory_mib * 2**20
     if segment.resources.gpus:
         worker = type(segment.name, (_SegmentActor,), {})
-        compute: Any = ActorPoolStrategy(min_size=1, max_size=workers)
+        # A pool does not grow from a smaller size in time, and actors that get no place hold nothing up.
+        compute: Any = ActorPoolStrategy(size=workers)
         needs |= {"num_gpus": segment.resources.gpus, "fn_constructor_args": [segment]}
     else:
         worker, compute = _named(segment), TaskPoolStrategy(size=workers)

@@ -4,6 +4,7 @@ The sample is read, computed and encoded as a run does it, but not written. What
 takes to start, and that workers do not hinder each other.
 """
 
+import logging
 import os
 import resource
 import sys
@@ -17,10 +18,13 @@ import pyarrow as pa
 
 from genre_ray.config import Execution
 from genre_ray.outcomes import Outcome
+from genre_ray.runs import cluster, resources
 from genre_ray.runs.dataflow import Chain
 from genre_ray.runs.plan import WorkItem
-from genre_ray.runs.stages import Compute, ShardSize, compute, open_stages
+from genre_ray.runs.stages import Compute, Resources, ShardSize, compute, open_stages
 from genre_ray.storage import streams, tables
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_ROWS, SAMPLE_ITEMS, SAMPLE_S = 512, 4, 10.0
 SHOWN_ITEMS = 10
@@ -73,7 +77,7 @@ def describe(items: Sequence[WorkItem], chain: Chain, execution: Execution) -> I
         yield "no rows were found to measure"
         return
     foreseen = estimate(items, sample, execution)
-    workers = worker_count(items, execution)
+    workers, assumed = worker_count(items, execution)
     each = 1000 * sample.seconds / sample.rows
     yield f"{each:.2f} ms a row to read, compute and encode, measured here on {sample.rows} rows"
     shares = {chain.source.name: sample.reading_s, **sample.stages_s, "encode": sample.encoding_s}
@@ -83,12 +87,13 @@ def describe(items: Sequence[WorkItem], chain: Chain, execution: Execution) -> I
     yield f"about {foreseen.worker_bytes / 2**20:.0f} MiB of memory for each worker"
     yield f"about {foreseen.output_bytes / 2**20:.1f} MiB of output"
     counted = "about " if any(item.kind == "archive" for item in items) else ""
-    yield f"about {foreseen.seconds:.1f} s for {counted}{foreseen.rows:.0f} rows on {workers} of such workers"
+    running = f"{workers} worker{'s' if workers > 1 else ''}"
+    yield f"about {foreseen.seconds:.1f} s for {counted}{foreseen.rows:.0f} rows with {running} ({assumed})"
 
 
 def describe_cost(foreseen: Estimate, execution: Execution) -> str:
     """The hours of CPUs and GPUs, and what they cost where a price is given."""
-    cores, gpus = execution.cpus_per_worker, execution.gpus_per_worker or 0
+    cores, gpus = execution.cpus_per_worker, execution.gpus_per_worker
     said = f"about {foreseen.worker_hours * cores:.3g} core-hours"
     if gpus:
         said += f" and {foreseen.worker_hours * gpus:.3g} GPU-hours"
@@ -104,7 +109,7 @@ def estimate(items: Sequence[WorkItem], sample: Sample, execution: Execution) ->
     rows = [_rows(item, sample) for item in items]
     total, row_s = sum(rows), sample.seconds / sample.rows
     # An item is one worker's: the longest one bounds the run from below.
-    working_s = max(total * row_s / worker_count(items, execution), max(rows) * row_s)
+    working_s = max(total * row_s / worker_count(items, execution)[0], max(rows) * row_s)
     shard = min(execution.rows_per_shard, max(rows)) / sample.rows
     # A shard is held as tables, once more as one, and as the encoded part.
     held = shard * (2 * sample.table_bytes + sample.output_bytes)
@@ -117,10 +122,32 @@ def estimate(items: Sequence[WorkItem], sample: Sample, execution: Execution) ->
     )
 
 
-def worker_count(items: Sequence[WorkItem], execution: Execution) -> int:
-    """How many workers can be at it: as many as asked for, or this machine's CPUs, but not more than items."""
-    available = int((os.cpu_count() or 1) / execution.cpus_per_worker)
-    return max(1, min(execution.workers or available, len(items)))
+def worker_count(items: Sequence[WorkItem], execution: Execution) -> tuple[int, str]:
+    """Return how many workers will run at the same time, and why so many.
+
+    That is `execution.workers`, else as many as the cluster can run; but not more than there are work items.
+    """
+    if execution.workers is not None:
+        workers, assumed = execution.workers, f"execution.workers is {execution.workers}"
+    else:
+        workers, assumed = _workers_of_cluster(Resources(execution.cpus_per_worker, execution.gpus_per_worker))
+    if workers >= len(items):
+        workers, assumed = len(items), "one per work item"
+    return max(1, workers), assumed
+
+
+def _workers_of_cluster(worker: Resources) -> tuple[int, str]:
+    # A dry run joins the cluster that the job would run on, but starts none.
+    if os.environ.get("RAY_ADDRESS"):
+        try:
+            cluster.connect()
+        except ConnectionError as error:
+            logger.warning("the cluster at RAY_ADDRESS does not answer: %s", error)
+    capacity = resources.possible()
+    count = capacity.workers(worker, spare_gpus=True)
+    if capacity.is_maximum:
+        return count, f"as many as {capacity.origin} has room for"
+    return count, f"as many as {capacity.origin} has room for now; it may grow"
 
 
 def measure(items: Sequence[WorkItem], chain: Chain) -> Sample:

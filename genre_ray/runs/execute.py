@@ -12,15 +12,15 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import ray
-
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
-from genre_ray.runs.dataflow import Chain, gains_from_splitting, rows_written, segments
+from genre_ray.runs import resources
+from genre_ray.runs.dataflow import Chain, gains_from_splitting, rows_written, segments, workers_of
 from genre_ray.runs.ledger import Ledger, ShardSummary
 from genre_ray.runs.pieces import summaries
 from genre_ray.runs.plan import RemainingWork
-from genre_ray.runs.segment import Session
+from genre_ray.runs.segment import Segment, Session
+from genre_ray.runs.stages import Resources
 from genre_ray.runs.watchdog import Limits
 from genre_ray.storage import objects
 
@@ -43,18 +43,40 @@ def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, ex
     if not remaining:
         return 0
     session = Session(uuid.uuid4().hex, ledger.arguments, Limits(execution.item_timeout_s, execution.item_memory_mib))
-    workers = execution.workers or ray.cluster_resources().get("CPU", 0) / execution.cpus_per_worker
-    split = gains_from_splitting(chain.source, remaining, workers)
+    split = gains_from_splitting(chain.source, remaining, execution)
     parts = segments(chain, session, execution, split_reading=split)
+    for segment in parts:
+        setting = "execution.gpus_per_worker" if segment.resources.gpus else "execution.cpus_per_worker"
+        resources.refuse_impossible(segment.resources, setting, name=f"a worker of `{segment.name}`")
     logger.info("%s", " | ".join(f"{segment.name} ({segment.resources})" for segment in parts))
+    resources.refuse_shortage([segment.resources for segment in parts], "execution.cpus_per_worker")
     committer = Committer(ledger)
-    with committer.in_background(), rows_written(parts, remaining, execution) as rows:
+    left = len(remaining)
+
+    def wanted() -> dict[Resources, int]:
+        return {segment.resources: workers_of(segment, execution, max(left, 1)) for segment in parts}
+
+    with (
+        committer.in_background(),
+        resources.requested(wanted),
+        resources.heartbeat(lambda: _awaited(parts)),
+        rows_written(parts, remaining, execution) as rows,
+    ):
         for summary in summaries(rows):
             committer.add(summary)
+            left -= summary.last
     require_complete(ledger, remaining)
     # Nobody asks for attempt markers any more.
     objects.delete_folder(objects.join(ledger.output, "_run", "attempts"))
     return committer.committed
+
+
+def _awaited(parts: Sequence[Segment]) -> str | None:
+    """What the first segment that no worker has begun reserves; None once all have begun."""
+    for segment in parts:
+        if not objects.list_files(segment.attempts_uri):
+            return resources.describe(segment.resources, f"a worker of `{segment.name}`")
+    return None
 
 
 class Committer:

@@ -20,7 +20,7 @@ from genre_ray.errors import GenreRayError, InputError
 from genre_ray.outcomes import Outcome, Rejection, rejections
 from genre_ray.runs.ahead import read_ahead
 from genre_ray.runs.allocation import keep_freed_memory
-from genre_ray.runs.attempts import Attempt, begin_attempt, session_folder
+from genre_ray.runs.attempts import Attempt, attempts_folder, begin_attempt
 from genre_ray.runs.isolation import Isolation, concatenated
 from genre_ray.runs.ledger import Ledger, shard_name
 from genre_ray.runs.pieces import Piece, Place, failure, pack, unpack, written
@@ -83,6 +83,11 @@ class Segment:
         names = [self.source.name] if self.source else []
         return " -> ".join([*names, *(stage.name for stage in self.stages), *(["write"] if self.writes else [])])
 
+    @property
+    def attempts_uri(self) -> str:
+        """The folder of its attempt markers: empty until its first worker begins."""
+        return attempts_folder(self.session.ledger[0], self.session.name, self.index)
+
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yield what comes of a batch of work items, or of packed pieces; an error is a row as well."""
         keep_freed_memory()
@@ -98,8 +103,7 @@ class Segment:
 
     def _worked(self, work: RemainingWork) -> Iterator[pa.Table]:
         assert self.source is not None
-        output = self.session.ledger[0]
-        attempt = begin_attempt(session_folder(output, self.session.name), work.item, work.first_shard)
+        attempt = begin_attempt(self.attempts_uri, work.item, work.first_shard)
         first, position = work.first_shard, 0
         if attempt.deaths:
             ledger = Ledger(*self.session.ledger)
@@ -123,8 +127,8 @@ class Segment:
     def _computed(self, piece: Piece) -> Piece:
         """A piece of the segment before, through the stages of this one."""
         place, rows = piece.place, piece.outcome.accepted
-        name = f"{place.item}-{place.shard:05d}-{place.piece:03d}-{self.index}"
-        attempt = begin_attempt(session_folder(self.session.ledger[0], self.session.name), name)
+        name = f"{shard_name(place.item, place.shard)}-{place.piece:03d}"
+        attempt = begin_attempt(self.attempts_uri, name)
         if attempt.deaths:
             logger.warning("%s: a worker died over this piece; its rows are computed one at a time", name)
             with Isolation(None, self.stages, self.schema, self.session.limits) as isolation:

@@ -103,8 +103,8 @@ class Learner:
         reader, held_out = self._reader("train"), self._reader("validation")
         if len(reader.examples) < least * world:
             raise ConfigurationError(
-                f"batch normalisation needs {least} training rows a worker, found {len(reader.examples)} for {world} "
-                "workers; lower execution.workers"
+                f"batch normalisation needs {least} training rows per learner, found {len(reader.examples)} for "
+                f"{world} learners; lower execution.learners"
             )
         self.share = Share(len(reader.examples), self.rules.batch, rank, world, self.rules.seed, least)
         judged = Share(len(held_out.examples), VALIDATION_BATCH, rank, world)

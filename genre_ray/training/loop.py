@@ -1,7 +1,7 @@
 """Training on Ray Train: 1 to N learners, on CPUs (gloo) or GPUs (nccl), whatever the system.
 
-A training that is cut off goes on from its last checkpoint, also with another number of workers. What a user can
-correct is raised as it is and not tried again.
+A training that was interrupted resumes from its last checkpoint, also with another number of learners. Errors that a
+user can correct are raised unchanged and not retried.
 """
 
 import logging
@@ -14,12 +14,16 @@ from typing import Any
 
 import ray
 import ray.train
+import torch
+import torch.distributed
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import Tensor
 
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
+from genre_ray.runs import resources
+from genre_ray.runs.stages import Resources
 from genre_ray.storage import objects, s3
 from genre_ray.training import checkpoints
 from genre_ray.training.learner import Learner, Task
@@ -42,7 +46,8 @@ def fit(task: Task, storage_uri: str, execution: Execution) -> Fitted:
     """Train `task`, keeping its newest checkpoint below `storage_uri`.
 
     Raises:
-        GenreRayError: the training diverged, or a worker cannot read what it needs.
+        ConfigurationError: the cluster can never run so many learners.
+        GenreRayError: the training diverged, or a learner cannot read what it needs.
         ray.train.TrainingFailedError: workers failed otherwise, more often than they are tried again.
     """
     progress_uri = objects.join(storage_uri, "progress.txt")
@@ -51,8 +56,27 @@ def fit(task: Task, storage_uri: str, execution: Execution) -> Fitted:
         "memory_bytes": execution.training_memory_mib * 2**20,
         "progress_uri": progress_uri,
     }
-    with _progress_in_log(progress_uri):
-        result = with_retries(lambda: _trainer(loop_config, storage_uri, execution).fit())
+    learner = Resources(execution.cpus_per_learner, execution.gpus_per_learner)
+    resources.refuse_impossible(
+        learner,
+        "execution.learners, execution.cpus_per_learner or execution.gpus_per_learner",
+        workers=execution.learners,
+        name="a learner",
+    )
+    if learner.gpus and not torch.backends.cuda.is_built():
+        logger.warning("learners reserve GPUs, but this PyTorch has no CUDA: they compute on CPUs")
+    learners = f"{execution.learners} learner{'s' if execution.learners > 1 else ''}"
+    awaited = resources.describe(learner, learners, execution.learners)
+
+    def attempt() -> ray.train.Result:
+        objects.delete_files([progress_uri])
+        return _trainer(loop_config, storage_uri, execution).fit()
+
+    with (
+        _progress_in_log(progress_uri),
+        resources.heartbeat(lambda: None if objects.exists(progress_uri) else awaited),
+    ):
+        result = with_retries(attempt)
     if result.checkpoint is None:
         raise AssertionError(f"{storage_uri}: a training ended without its last checkpoint")
     with result.checkpoint.as_directory() as folder:
@@ -80,18 +104,18 @@ def with_retries(attempt: Callable[[], ray.train.Result]) -> ray.train.Result:
 
 
 def _trainer(loop_config: dict[str, Any], storage_uri: str, execution: Execution) -> TorchTrainer:
-    workers = execution.workers or 1
-    gpus = execution.gpus_per_worker
-    if gpus is None:
-        gpus = float(ray.cluster_resources().get("GPU", 0) >= workers)
+    gpus = execution.gpus_per_learner
+    # One learner exchanges nothing, and NCCL refuses to start where it finds no GPU.
+    nccl = gpus > 0 and execution.learners > 1 and torch.distributed.is_nccl_available()
     return TorchTrainer(
         _work,
         train_loop_config=loop_config,
         scaling_config=ScalingConfig(
-            num_workers=workers,
+            num_workers=execution.learners,
             use_gpu=gpus > 0,
-            resources_per_worker={"CPU": execution.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
+            resources_per_worker={"CPU": execution.cpus_per_learner, **({"GPU": gpus} if gpus else {})},
         ),
+        torch_config=TorchConfig(backend="nccl" if nccl else "gloo"),
         run_config=RunConfig(
             name="train",
             storage_path=storage_uri.removeprefix("s3://"),
@@ -105,7 +129,9 @@ def _trainer(loop_config: dict[str, Any], storage_uri: str, execution: Execution
 def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    learner = Learner(ray.get(config["task"]), get_device(), rank, world, config["memory_bytes"])
+    if rank == 0:
+        objects.write_bytes(config["progress_uri"], b"no epoch is done yet")
+    learner = Learner(ray.get(config["task"]), _device(), rank, world, config["memory_bytes"])
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
@@ -123,15 +149,25 @@ def _work(config: dict[str, Any]) -> None:
     learner.train(report)
 
 
+def _device() -> torch.device:
+    """The device that this learner reserved, or the CPU if it reserved a GPU that PyTorch cannot use."""
+    device = get_device()
+    if device.type == "cuda" and not torch.cuda.is_available():
+        logger.warning("a GPU is reserved, but PyTorch finds no CUDA here: this learner computes on the CPU")
+        return torch.device("cpu")
+    return device
+
+
 @contextmanager
 def _progress_in_log(uri: str) -> Iterator[None]:
-    """Log once a minute what the workers last wrote to `uri`: their own logs stay where they are."""
+    """Log once a minute what the learners last wrote to `uri`; before they run there is nothing to log."""
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(REPORT_EVERY_S):
             try:
-                logger.info("%s", objects.read_bytes(uri).decode() if objects.exists(uri) else "no epoch is done yet")
+                if objects.exists(uri):
+                    logger.info("%s", objects.read_bytes(uri).decode())
             except GenreRayError as error:
                 logger.warning("the training goes on, its progress cannot be read: %s", error)
 

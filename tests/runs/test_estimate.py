@@ -19,7 +19,8 @@ from genre_ray.runs import estimate
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.dataflow import Chain
 from genre_ray.runs.estimate import describe
-from genre_ray.runs.stages import ShardSize
+from genre_ray.runs.resources import Capacity, Nodes
+from genre_ray.runs.stages import Resources, ShardSize
 from genre_ray.storage import tables
 from genre_ray.storage.tables import Append
 
@@ -38,15 +39,15 @@ def test_an_archive_that_was_read_to_its_end_is_counted(sample):
     shares = dict(re.findall(r"(read documents|parse|encode) (\d+)%", lines[-5]))
     assert set(shares) == {"read documents", "parse", "encode"}
     assert sum(map(int, shares.values())) == pytest.approx(100, abs=2)
-    assert re.search(r"^about [\d.]+ s for about 20 rows on 1 of", lines[-1])
+    assert re.search(r"^about [\d.]+ s for about 20 rows with 1 worker ", lines[-1])
 
 
-@pytest.mark.parametrize(("workers", "used"), [(None, 1), (1, 1), (8, 1)])
-def test_single_documents_are_counted(sample, workers, used):
+@pytest.mark.parametrize("workers", [None, 1, 8])
+def test_single_documents_are_counted(sample, workers):
     """No more workers than items can work at once."""
     lines = said(DocumentSource((str(sample / "acousticbrainz"),)), ParseDocuments(), workers=workers)
     assert lines[0].startswith("dry run: 1 work items, 6 inputs")
-    assert re.search(rf"^about [\d.]+ s for 6 rows on {used} of such workers$", lines[-1])
+    assert re.search(r"^about [\d.]+ s for 6 rows with 1 worker \(one per work item\)$", lines[-1])
 
 
 def parsed(source, item):
@@ -77,9 +78,55 @@ def test_the_rows_of_a_table_are_known_from_its_log(tmp_path, sample):
     parts = [tables.write_part(uri, name, rows) for name in "ab"]
     tables.append(tables.open_table(uri), [Append("one", parts)], stage.schema)
 
-    assert f"for {2 * rows.num_rows} rows on 2 of" in said(FeatureRows(uri), KeepAll(stage.schema), workers=4)[-1]
-    assert "for 8 rows on 2 of" in said(FeatureRows(uri, limit=8), KeepAll(stage.schema), workers=4)[-1]
-    assert "for 2 rows on 1 of" in said(FeatureRows(uri, limit=2), KeepAll(stage.schema))[-1]
+    assert (
+        f"for {2 * rows.num_rows} rows with 2 workers" in said(FeatureRows(uri), KeepAll(stage.schema), workers=4)[-1]
+    )
+    assert "for 8 rows with 2 workers" in said(FeatureRows(uri, limit=8), KeepAll(stage.schema), workers=4)[-1]
+    assert "for 2 rows with 1 worker" in said(FeatureRows(uri, limit=2), KeepAll(stage.schema))[-1]
+
+
+@pytest.mark.parametrize(
+    ("capacity", "settings", "expected"),
+    [
+        (Capacity((Nodes(Resources(8), 1),), True, "this machine"), {}, (8, "as many as this machine has room for")),
+        (
+            Capacity((Nodes(Resources(16), 12), Nodes(Resources(8, 1), 4)), True, "the cluster"),
+            {"cpus_per_worker": 2},
+            (96, "as many as the cluster has room for"),
+        ),
+        (
+            Capacity((Nodes(Resources(16), 12), Nodes(Resources(8, 1), 4)), True, "the cluster"),
+            {"gpus_per_worker": 0.5},
+            (8, "as many as the cluster has room for"),
+        ),
+        (
+            Capacity((Nodes(Resources(2), 1),), False, "the cluster"),
+            {},
+            (2, "as many as the cluster has room for now; it may grow"),
+        ),
+        (Capacity((), False, "the cluster"), {}, (1, "as many as the cluster has room for now; it may grow")),
+        (Capacity((Nodes(Resources(2), 1),), True, "this machine"), {"workers": 64}, (64, "execution.workers is 64")),
+        (Capacity((Nodes(Resources(2), 1),), True, "this machine"), {"workers": 999}, (100, "one per work item")),
+    ],
+)
+def test_workers_are_those_of_the_cluster_not_of_the_driver(monkeypatch, capacity, settings, expected):
+    """They were the driver's cores, also where the driver was a head without CPUs."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(estimate.resources, "possible", lambda: capacity)
+    assert estimate.worker_count(range(100), Execution(**settings)) == expected
+
+
+def test_a_dry_run_survives_a_cluster_that_does_not_answer(monkeypatch, caplog):
+    def connect():
+        raise ConnectionError("nobody listens")
+
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(estimate.cluster, "connect", connect)
+    monkeypatch.setattr(
+        estimate.resources, "possible", lambda: Capacity((Nodes(Resources(3), 1),), True, "this machine")
+    )
+    assert estimate.worker_count(range(9), Execution()) == (3, "as many as this machine has room for")
+    assert "nobody listens" in caplog.text
 
 
 def test_hours_are_those_of_all_rows_and_prices_those_given():

@@ -20,7 +20,7 @@ from genre_ray.errors import GenreRayError, InputError
 from genre_ray.features.table import ParseDocuments
 from genre_ray.outcomes import Outcome, Reason, rejections
 from genre_ray.runs import cluster, execute
-from genre_ray.runs.attempts import MAX_DEATHS, begin_attempt, session_folder
+from genre_ray.runs.attempts import MAX_DEATHS, attempts_folder, begin_attempt
 from genre_ray.runs.dataflow import Chain, segments
 from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
@@ -295,7 +295,7 @@ def written(segment, work):
 
 def died(tmp_path, shard, session="one"):
     """What a worker leaves that dies over a shard."""
-    begin_attempt(session_folder(str(tmp_path), session), "0000-n000").advance(shard)
+    begin_attempt(attempts_folder(str(tmp_path), session, 0), "0000-n000").advance(shard)
 
 
 def read(folder, column):
@@ -367,7 +367,9 @@ def test_the_attempt_marker_is_there_before_anything_is_read(started, numbers_of
 
     class Looking(type(numbers_of())):
         def read(self, *arguments, **settings):
-            found.extend(json.loads(path.read_text()) for path in (tmp_path / "_run" / "attempts" / "one").glob("*"))
+            found.extend(
+                json.loads(path.read_text()) for path in (tmp_path / "_run" / "attempts" / "one" / "0").glob("*")
+            )
             yield from super().read(*arguments, **settings)
 
     _, segment, work = started(Looking(numbers_of(7).files), Poisoned({}), 7)

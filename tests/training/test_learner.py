@@ -183,7 +183,9 @@ def test_batch_normalisation_never_meets_one_row_alone(make_task, train):
 def test_batch_normalisation_needs_rows_for_every_worker(make_task, monkeypatch):
     monkeypatch.setattr(learner_module, "DistributedDataParallel", lambda network, devices, **options: network)
     task = make_task(train=4, network={"hidden": {"units": 5, "batch_norm": True}})
-    with pytest.raises(ConfigurationError, match=r"2 training rows a worker, found 5 for 3 workers; lower"):
+    with pytest.raises(
+        ConfigurationError, match=r"2 training rows per learner, found 5 for 3 learners; lower execution.learners"
+    ):
         Learner(task, CPU, 0, 3)
 
 

@@ -13,7 +13,8 @@ from ray.train import TrainingFailedError
 
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError, StorageError
-from genre_ray.runs import cluster
+from genre_ray.runs import cluster, resources
+from genre_ray.storage import objects
 from genre_ray.training import loop
 from genre_ray.training.learner import Learner
 from genre_ray.training.loop import fit, with_retries
@@ -29,7 +30,7 @@ def test_one_worker_equals_the_learner_alone_and_two_go_on_from_it(ray_cluster, 
     cluster.connect()
     task = make_task(max_epochs=3, train=38, validation=11)
     storage = str(tmp_path / "run")
-    fitted = fit(task, storage, Execution(workers=1))
+    fitted = fit(task, storage, Execution(learners=1))
     learner = alone(task)
     np.testing.assert_allclose(
         [list(losses.values()) for losses in fitted.history],
@@ -45,7 +46,7 @@ def test_one_worker_equals_the_learner_alone_and_two_go_on_from_it(ray_cluster, 
 
     # The shares of two workers are uneven, in train and in validation.
     longer = make_task(max_epochs=7, patience=50, train=38, validation=11, name="again")
-    resumed = fit(longer, storage, Execution(workers=2))
+    resumed = fit(longer, storage, Execution(learners=2))
     assert resumed.history[:3] == fitted.history
     assert len(resumed.history) == 7
     judge = Learner(longer, torch.device("cpu"))
@@ -58,7 +59,7 @@ def test_one_worker_equals_the_learner_alone_and_two_go_on_from_it(ray_cluster, 
 def test_a_diverging_training_ends_at_once_and_without_a_traceback_of_ray(ray_cluster, make_task, tmp_path, caplog):
     cluster.connect()
     with caplog.at_level(logging.WARNING, "genre_ray"), pytest.raises(GenreRayError) as caught:
-        fit(make_task(learning_rate=1e30), str(tmp_path / "run"), Execution(workers=1))
+        fit(make_task(learning_rate=1e30), str(tmp_path / "run"), Execution(learners=1))
     assert "lower rules.learning_rate" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not [record for record in caplog.records if "going on from" in record.message]
@@ -103,15 +104,51 @@ def test_what_a_user_can_correct_is_raised_at_once():
 
 
 @pytest.mark.parametrize(
-    ("gpus", "workers", "asked", "reserved"),
-    [(0, 1, None, 0), (1, None, None, 1), (2, 2, None, 1), (1, 2, None, 0), (4, 1, 0.0, 0), (4, 1, 0.5, 0.5)],
+    ("settings", "learners", "reserved"),
+    [
+        ({}, 1, {"CPU": 1.0}),
+        # `workers` is a setting of the jobs that work on rows: a pipeline's `workers: 4` once trained with 4 learners.
+        ({"workers": 4, "cpus_per_worker": 3, "gpus_per_worker": 1}, 1, {"CPU": 1.0}),
+        ({"learners": 2, "cpus_per_learner": 3}, 2, {"CPU": 3.0}),
+        ({"learners": 2, "gpus_per_learner": 1}, 2, {"CPU": 1.0, "GPU": 1.0}),
+        ({"gpus_per_learner": 0.5}, 1, {"CPU": 1.0, "GPU": 0.5}),
+    ],
 )
-def test_workers_take_a_gpu_each_where_there_are_enough(monkeypatch, tmp_path, gpus, workers, asked, reserved):
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": float(gpus)})
-    trainer = loop._trainer({}, str(tmp_path), Execution(workers=workers, gpus_per_worker=asked))
-    assert trainer.scaling_config.num_workers == (workers or 1)
-    assert trainer.scaling_config.use_gpu == (reserved > 0)
-    assert trainer.scaling_config.resources_per_worker.get("GPU", 0) == reserved
+def test_learners_reserve_what_is_asked_for_whatever_the_cluster_has(tmp_path, settings, learners, reserved):
+    scaling = loop._trainer({}, str(tmp_path), Execution(**settings)).scaling_config
+    assert (scaling.num_workers, scaling.resources_per_worker) == (learners, reserved)
+    assert scaling.use_gpu == ("GPU" in reserved)
+
+
+def test_a_reserved_gpu_that_pytorch_cannot_use_is_replaced_by_the_cpu(monkeypatch, caplog):
+    monkeypatch.setattr(loop, "get_device", lambda: torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert loop._device() == torch.device("cpu")
+    assert "finds no CUDA" in caplog.text
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert loop._device() == torch.device("cuda:0")
+
+
+def test_a_training_that_has_no_room_says_what_it_waits_for(ray_cluster, make_task, tmp_path, monkeypatch, caplog):
+    """It said "no epoch is done yet" for ever."""
+    cluster.connect()
+    monkeypatch.setattr(resources, "FIRST_LINE_S", 0.5)
+    monkeypatch.setattr(resources, "LINE_EVERY_S", 0.5)
+    monkeypatch.setattr(loop, "REPORT_EVERY_S", 0.5)
+
+    def fit_never(trainer):
+        time.sleep(2)
+        raise GenreRayError("enough")
+
+    monkeypatch.setattr(loop.TorchTrainer, "fit", fit_never)
+    with caplog.at_level(logging.INFO, "genre_ray"), pytest.raises(GenreRayError, match="enough"):
+        fit(make_task(), str(tmp_path / "run"), Execution(learners=50, gpus_per_learner=1))
+    lines = [record.message for record in caplog.records if "waiting" in record.message]
+    assert re.match(
+        r"waiting for 50 CPUs and 50 GPUs for 50 learners: the cluster has 2 CPUs \([\d.]+ free\) and no GPU now; ",
+        lines[0],
+    )
+    assert not [record for record in caplog.records if "no epoch" in record.message]
 
 
 def test_progress_reaches_the_drivers_log(monkeypatch, tmp_path, caplog):
@@ -119,11 +156,10 @@ def test_progress_reaches_the_drivers_log(monkeypatch, tmp_path, caplog):
     file = tmp_path / "progress.txt"
     with caplog.at_level(logging.INFO, "genre_ray"), loop._progress_in_log(str(file)):
         time.sleep(0.1)
-        file.write_text("epoch 12: loss 0.1")
+        objects.write_bytes(str(file), b"epoch 12: loss 0.1")
         time.sleep(0.2)
     lines = [record.message for record in caplog.records]
-    assert lines[0] == "no epoch is done yet"
-    assert "epoch 12: loss 0.1" in lines
+    assert set(lines) == {"epoch 12: loss 0.1"}
     count = len(lines)
     time.sleep(0.1)
     assert len(caplog.records) == count

@@ -1,0 +1,118 @@
+"""Jobs bring the nodes that they need on a cluster that is scaled to zero, and the nodes go again.
+
+They sized themselves by what the cluster had: on an empty one an ingest of sixty archives asked for one worker, so that
+one node of three came up, and no GPU was ever requested.
+"""
+
+import io
+import re
+import tarfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from genre_ray.storage import tables
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+ARCHIVES = 60
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that ended: its output, and how many nodes (without a GPU, with one) there were while and after it ran."""
+
+    output: str
+    code: int
+    log: str
+    nodes: list[tuple[int, int]]
+
+
+@pytest.fixture(scope="module")
+def run(autoscaling_cluster, tmp_path_factory):
+    """`run(job, *arguments)`: from no nodes until there are none again."""
+
+    def finish(job: str, *arguments: str) -> Finished:
+        autoscaling_cluster.wait_until_empty()
+        before = len(autoscaling_cluster.nodes())
+        output = str(tmp_path_factory.mktemp(job) / "out")
+        code, log = autoscaling_cluster.run(job, *arguments, "--output", output)
+        autoscaling_cluster.wait_until_empty()
+        return Finished(output, code, log, autoscaling_cluster.nodes()[before:])
+
+    return finish
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory, sample) -> Path:
+    """The sample's 144 documents in sixty archives."""
+    folder = tmp_path_factory.mktemp("archives")
+    packed = (sample / "emotify" / "documents.tar.zst").read_bytes()
+    plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed)).read()
+    with tarfile.open(fileobj=io.BytesIO(plain)) as whole, ExitStack() as stack:
+        parts = [stack.enter_context(tarfile.open(folder / f"{n:02}.tar", "w")) for n in range(ARCHIVES)]
+        for number, member in enumerate(member for member in whole if member.isfile()):
+            parts[number % ARCHIVES].addfile(member, whole.extractfile(member))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ingested(run, archives) -> Finished:
+    return run("ingest", "--inputs", str(archives))
+
+
+@pytest.fixture(scope="module")
+def trained(run, ingested, sample) -> Finished:
+    return run(
+        *("train", "--features", f"{ingested.output}/features", "--taxonomy", "folder"),
+        *("--ground-truth", str(sample / "emotify" / "folder.tsv")),
+        *("--set", "execution.gpus_per_learner=1", "rules.max_epochs=2", "split.least_train=5", "split.least_other=2"),
+        *("split.fractions=[0.6, 0.2, 0.2]", "split.group_by=artist", "split.seed=10"),
+    )
+
+
+def test_an_ingest_of_sixty_archives_brings_all_three_cpu_nodes(ingested):
+    assert ingested.code == 0, ingested.log
+    assert max(cpu for cpu, _ in ingested.nodes) == 3
+    assert sum(part.rows for part in tables.list_parts(f"{ingested.output}/features")) == 144
+
+
+def test_a_training_brings_the_gpu_node(trained):
+    """Its GPU is a number to Ray alone, so PyTorch computes on the CPU, and the log says so."""
+    assert trained.code == 0, trained.log
+    assert max(gpu for _, gpu in trained.nodes) == 1
+    assert max(cpu for cpu, _ in trained.nodes) == 0
+    assert "no CUDA" in trained.log
+    assert "bundle written" in trained.log
+
+
+def test_a_prediction_brings_the_gpu_node(run, ingested, trained):
+    predicted = run(
+        *("predict", "--features", f"{ingested.output}/features", "--bundle", trained.output),
+        *("--set", "execution.gpus_per_worker=1"),
+    )
+    assert predicted.code == 0, predicted.log
+    assert max(gpu for _, gpu in predicted.nodes) == 1
+    assert sum(part.rows for part in tables.list_parts(f"{predicted.output}/predictions")) == 144
+
+
+@pytest.mark.parametrize(
+    ("setting", "found"),
+    [
+        ("execution.cpus_per_learner=3", r"a learner reserves 3 CPU, but no node of the cluster can have that"),
+        ("execution.gpus_per_learner=2", r"a learner reserves 1 CPU, 2 GPU, but no node of the cluster can have that"),
+        ("execution.learners=9", r"9 workers with 1 CPU each must run at the same time, but .* has room for 8\."),
+    ],
+)
+def test_what_no_node_can_ever_have_is_refused(autoscaling_cluster, ingested, sample, tmp_path, setting, found):
+    code, log = autoscaling_cluster.run(
+        *("train", "--features", f"{ingested.output}/features", "--taxonomy", "folder"),
+        *("--ground-truth", str(sample / "emotify" / "folder.tsv"), "--output", str(tmp_path / "out")),
+        *("--set", setting, "split.least_train=5", "split.least_other=2"),
+        *("split.fractions=[0.6, 0.2, 0.2]", "split.group_by=artist", "split.seed=10"),
+    )
+    assert code == 2, log
+    assert re.search(found, log)
