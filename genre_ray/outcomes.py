@@ -101,7 +101,8 @@ def rejections(rejected: "Iterable[tuple[str, Rejection]]") -> pa.Table:
         {"source_uri": uri, "recording_id": why.recording_id, "reason": str(why.reason), "detail": why.detail}
         for uri, why in rejected
     ]
-    return pa.Table.from_pylist(rows, schema=REJECTED_ROW)
+    # Mostly there are none, and to make a table of no rows takes as long as to make one of a few.
+    return pa.Table.from_pylist(rows, schema=REJECTED_ROW) if rows else REJECTED_ROW.empty_table()
 
 
 def printable(text: str) -> str:

@@ -161,13 +161,15 @@ def read_archive(
             is_wanted = wanted(0 if refusal else member.size)
             row = None
             if is_wanted:
-                payload = refusal or source.content(member)
-                row = RawDocument(bounded(member.name), _bounded_uri(f"{uri}#{member.name}"), payload)
+                row = RawDocument(
+                    bounded(member.name), _bounded_uri(f"{uri}#{member.name}"), refusal or source.content(member)
+                )
             if _has_content(member):
                 # Whether a member is whole must not depend on who wants it, nor on its being refused.
                 source.seek(member.offset_data + member.size)
             count += 1
             yield row
+            row = None  # its view keeps a chunk of the archive in memory
             is_wanted = None
         source.expect_zeros()
     except (*_DAMAGE, _Exceeded) as error:

@@ -132,28 +132,25 @@ class DocumentSource:
         """
         counter = ShardCounter(size)
         rows = self._rows(item, counter, first_shard, failed or {}, singly=singly)
-        chunk: list[RawDocument] = []
-        chunk_bytes, shard = 0, -1
+        chunk, shard = DocumentsBuilder(), -1
         for document in islice(rows, item.rows):
             if document is None:
                 continue
             if counter.shard != shard:
                 if shard >= 0:
                     _require_unchanged(item)
-                if chunk:
-                    yield Chunk(shard, documents_outcome(chunk))
-                    chunk, chunk_bytes = [], 0
+                if chunk.num_rows:
+                    yield Chunk(shard, chunk.finish())
                 shard = counter.shard
-            chunk.append(document)
-            chunk_bytes += 0 if isinstance(document.payload, Rejection) else len(document.payload)
-            if singly or len(chunk) == CHUNK_DOCUMENTS or chunk_bytes >= CHUNK_BYTES:
-                yield Chunk(shard, documents_outcome(chunk))
-                chunk, chunk_bytes = [], 0
+            chunk.add(document)
+            del document  # lets go of the archive's chunk
+            if singly or chunk.num_rows == CHUNK_DOCUMENTS or chunk.num_bytes >= CHUNK_BYTES:
+                yield Chunk(shard, chunk.finish())
         _require_unchanged(item)
         if shard < 0 and first_shard > 0:
             raise shorter_than_planned(item, first_shard)
-        if chunk:
-            yield Chunk(shard, documents_outcome(chunk))
+        if chunk.num_rows:
+            yield Chunk(shard, chunk.finish())
 
     def _rows(
         self, item: WorkItem, counter: ShardCounter, first_shard: int, failed: Mapping[int, Rejection], *, singly: bool
@@ -216,22 +213,79 @@ class DocumentSource:
             )
 
 
-def documents_outcome(rows: Sequence[RawDocument]) -> Outcome:
+class DocumentsBuilder:
+    """Makes tables of documents, and of rejected rows, one document after another.
+
+    A payload is copied as it is added. The chunk of an archive that it is a view of is then free for the next one,
+    which is decompressed into memory that the processor's cache still holds.
+    """
+
+    def __init__(self) -> None:
+        self._capacity = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        # As much as the last table took: a buffer that grows is copied.
+        self._buffer = pa.allocate_buffer(self._capacity, resizable=True)
+        self._content = memoryview(self._buffer).cast("B")
+        self._offsets = [0]
+        self._names: list[str] = []
+        self._uris: list[str] = []
+        self._rejected: list[tuple[str, Rejection]] = []
+
+    @property
+    def num_rows(self) -> int:
+        """Documents and rejected rows since the last table."""
+        return len(self._names) + len(self._rejected)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of their payloads."""
+        return self._offsets[-1]
+
+    def add(self, document: RawDocument) -> None:
+        """Add a row."""
+        payload = document.payload
+        if isinstance(payload, Rejection):
+            self._rejected.append((document.uri, payload))
+            return
+        start = self._offsets[-1]
+        end = start + len(payload)
+        if end > self._capacity:
+            self._grow(end)
+        self._content[start:end] = payload
+        self._offsets.append(end)
+        self._names.append(document.name)
+        self._uris.append(document.uri)
+
+    def finish(self) -> Outcome:
+        """Return what was added, the documents with the columns of `DOCUMENTS`, and begin anew."""
+        content = [None, pa.py_buffer(np.array(self._offsets, np.int64)), self._buffer.slice(0, self.num_bytes)]
+        columns = [
+            pa.array(self._names, pa.string()),
+            pa.array(self._uris, pa.string()),
+            pa.array([identify(name)[0] for name in self._names], pa.string()),
+            pa.Array.from_buffers(pa.large_binary(), len(self._names), content),
+        ]
+        outcome = Outcome(pa.Table.from_arrays(columns, schema=DOCUMENTS), rejections(self._rejected))
+        self._capacity = min(self.num_bytes * 5 // 4, CHUNK_BYTES)
+        self._begin()
+        return outcome
+
+    def _grow(self, needed: int) -> None:
+        self._capacity = max(needed, self._capacity * 2)
+        larger = pa.allocate_buffer(self._capacity, resizable=True)
+        content = memoryview(larger).cast("B")
+        content[: self.num_bytes] = self._content[: self.num_bytes]
+        self._buffer, self._content = larger, content
+
+
+def documents_outcome(rows: Iterable[RawDocument]) -> Outcome:
     """The table of the documents that could be read, with the columns of `DOCUMENTS`, and the rejected rows."""
-    read = [row for row in rows if not isinstance(row.payload, Rejection)]
-    rejected = [(row.uri, row.payload) for row in rows if isinstance(row.payload, Rejection)]
-    payloads = [row.payload for row in read if not isinstance(row.payload, Rejection)]
-    offsets = np.zeros(len(read) + 1, np.int64)
-    np.cumsum([len(payload) for payload in payloads], out=offsets[1:])
-    # One copy into memory of the right size; a builder of Arrow's would grow, and copy each time.
-    content = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(payloads))]
-    columns = [
-        pa.array([row.name for row in read], pa.string()),
-        pa.array([row.uri for row in read], pa.string()),
-        pa.array([identify(row.name)[0] for row in read], pa.string()),
-        pa.Array.from_buffers(pa.large_binary(), len(read), content),
-    ]
-    return Outcome(pa.Table.from_arrays(columns, schema=DOCUMENTS), rejections(rejected))
+    builder = DocumentsBuilder()
+    for row in rows:
+        builder.add(row)
+    return builder.finish()
 
 
 def shorter_than_planned(item: WorkItem, first_shard: int) -> InputError:

@@ -18,7 +18,8 @@ from genre_ray.storage import tables
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
-ARCHIVES = 60
+ARCHIVES, COPIES = 60, 10
+"""Enough work for the last node to come before it is done."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +49,21 @@ def run(autoscaling_cluster, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory, sample) -> Path:
-    """The sample's 144 documents in sixty archives."""
+    """Ten times the sample's 144 documents in sixty archives."""
     folder = tmp_path_factory.mktemp("archives")
     packed = (sample / "emotify" / "documents.tar.zst").read_bytes()
     plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed)).read()
     with tarfile.open(fileobj=io.BytesIO(plain)) as whole, ExitStack() as stack:
         parts = [stack.enter_context(tarfile.open(folder / f"{n:02}.tar", "w")) for n in range(ARCHIVES)]
-        for number, member in enumerate(member for member in whole if member.isfile()):
+        members = [member for member in whole if member.isfile()] * COPIES
+        for number, member in enumerate(members):
             parts[number % ARCHIVES].addfile(member, whole.extractfile(member))
     return folder
 
 
 @pytest.fixture(scope="module")
 def ingested(run, archives) -> Finished:
-    return run("ingest", "--inputs", str(archives))
+    return run("ingest", "--inputs", str(archives), "--set", "execution.rows_per_shard=1")
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +78,8 @@ def trained(run, ingested, sample) -> Finished:
 
 def test_an_ingest_of_sixty_archives_brings_all_three_cpu_nodes(ingested):
     assert ingested.code == 0, ingested.log
-    assert max(cpu for cpu, _ in ingested.nodes) == 3
-    assert sum(part.rows for part in tables.list_parts(f"{ingested.output}/features")) == 144
+    assert max(cpu for cpu, _ in ingested.nodes) == 3, ingested.log
+    assert sum(part.rows for part in tables.list_parts(f"{ingested.output}/features")) == COPIES * 144
 
 
 def test_a_training_brings_the_gpu_node(trained):
@@ -96,7 +98,7 @@ def test_a_prediction_brings_the_gpu_node(run, ingested, trained):
     )
     assert predicted.code == 0, predicted.log
     assert max(gpu for _, gpu in predicted.nodes) == 1
-    assert sum(part.rows for part in tables.list_parts(f"{predicted.output}/predictions")) == 144
+    assert sum(part.rows for part in tables.list_parts(f"{predicted.output}/predictions")) == COPIES * 144
 
 
 @pytest.mark.parametrize(

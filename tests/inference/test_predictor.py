@@ -92,7 +92,8 @@ def test_other_columns_are_refused_by_name(make_bundle, columns, found):
 
 def test_without_a_device_it_computes_where_the_process_has_reserved(make_bundle, monkeypatch):
     """It once took any GPU that torch saw, which Ray does not hide from workers that have reserved none."""
+    bundle, _, _ = make_bundle()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert Predictor(make_bundle()[0]).device == torch.device("cpu")
+    assert Predictor(bundle).device == torch.device("cpu")
     monkeypatch.setattr("genre_ray.inference.predictor.reserved_device", lambda: torch.device("meta"))
-    assert Predictor(make_bundle()[0]).device == torch.device("meta")
+    assert Predictor(bundle).device == torch.device("meta")

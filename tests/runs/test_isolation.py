@@ -407,7 +407,7 @@ def test_deadly_rows_on_a_cluster(ray_cluster, numbers_of, contents, tmp_path):
     cluster.connect()
     source = numbers_of(23, 9, 30, harm={"f001/7": segfault, "f002/29": hang})
     poison = {"f000/7": segfault, "f000/8": allocate, "f000/9": leave, "f001/3": hang}
-    settings = Execution(workers=2, rows_per_shard=8, item_timeout_s=0.5, item_memory_mib=512)
+    settings = Execution(workers=2, rows_per_shard=8, item_timeout_s=1.0, item_memory_mib=512)
     chain = Chain(source, (Poisoned(poison),))
     ledger = Ledger.claim(str(tmp_path), "data", chain.schema, make_identity("job", {}), resume=True)
     plans = settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, settings.rows_per_shard)
