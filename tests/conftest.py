@@ -176,7 +176,8 @@ def ray_cluster() -> Iterator[RayCluster]:
         f"--dashboard-agent-listen-port={_agent_port}",
         # Its own folder, or `auto` inside of a job finds another cluster of this machine.
         f"--temp-dir={_scratch / 'ray'}",
-        *("--num-cpus=2", f"--object-store-memory={10**9}", "--disable-usage-stats"),
+        # The GPU is a number to Ray alone: stages that reserve one get a pool of their own.
+        *("--num-cpus=2", "--num-gpus=1", f"--object-store-memory={10**9}", "--disable-usage-stats"),
     ]
     bearer = {"Authorization": f"Bearer {_token}"}
 

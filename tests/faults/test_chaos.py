@@ -146,7 +146,7 @@ def _workers() -> list[int]:
             continue
         pid = int(folder.name)
         parents[pid] = int(stat.rpartition(")")[2].split()[1])
-        if title.startswith(b"ray::") and b"ResumingWorker" in title:
+        if title.startswith(b"ray::MapBatches("):
             workers.append(pid)
 
     def is_ours(pid: int) -> bool:
