@@ -9,7 +9,6 @@ import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -62,23 +61,20 @@ def segments(chain: Chain, session: Session, execution: Execution, *, split_read
             the rows of one item are computed by several workers.
     """
     default = Resources(execution.cpus_per_worker)
-    needs = [default, *(stage.resources or default for stage in chain.stages)]
-    # Parts are small beside what they are made of: whoever has computed the rows writes them.
-    needs.append(needs[-1])
-    steps: list[Source | Stage | None] = [chain.source, *chain.stages, None]
-    places = list(zip(range(len(steps)), needs, strict=True))
-    if split_reading:
-        groups = [places[:1], *(list(group) for _, group in groupby(places[1:], lambda place: place[1]))]
-    else:
-        groups = [list(group) for _, group in groupby(places, lambda place: place[1])]
+    groups: list[tuple[Resources, list[Stage]]] = [(default, [])]
+    for number, stage in enumerate(chain.stages):
+        needs = stage.resources or default
+        if needs != groups[-1][0] or (split_reading and number == 0):
+            groups.append((needs, []))
+        groups[-1][1].append(stage)
     found: list[Segment] = []
     schema = chain.source.schema
-    for index, group in enumerate(groups):
-        stages = tuple(chain.stages[place - 1] for place, _ in group if 0 < place <= len(chain.stages))
+    for index, (needs, stages) in enumerate(groups):
         schema = stages[-1].schema if stages else schema
         source = chain.source if index == 0 else None
-        writes = group[-1][0] == len(steps) - 1
-        found.append(Segment(session, index, source, stages, schema, writes, group[0][1]))
+        # Parts are small beside what they are made of: whoever has computed the rows writes them.
+        writes = index == len(groups) - 1
+        found.append(Segment(session, index, source, tuple(stages), schema, writes, needs))
     return found
 
 

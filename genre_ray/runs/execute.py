@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -53,14 +53,18 @@ def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, ex
     committer = Committer(ledger)
     left = len(remaining)
 
-    def wanted() -> dict[Resources, int]:
-        return {segment.resources: workers_of(segment, execution, max(left, 1)) for segment in parts}
+    def wanted() -> Counter[Resources]:
+        workers = Counter[Resources]()
+        for segment in parts:
+            workers[segment.resources] += workers_of(segment, execution, left)
+        return workers
 
     with (
-        committer.in_background(),
         resources.requested(wanted),
         resources.heartbeat(lambda: _awaited(parts)),
         rows_written(parts, remaining, execution) as rows,
+        # Innermost: who stops a job waits some seconds, and what was written must be committed by then.
+        committer.in_background(),
     ):
         for summary in summaries(rows):
             committer.add(summary)

@@ -25,7 +25,7 @@ from genre_ray.features.flatten import flatten
 from genre_ray.features.table import parse_documents
 from genre_ray.features.vectors import read_vectors, warm_up
 from genre_ray.outcomes import Reason, Rejection
-from genre_ray.runs.isolation import Limits, watchdog
+from genre_ray.runs.watchdog import Limits, Watchdog
 from genre_ray.storage import tables
 
 SHORT = settings(max_examples=500, suppress_health_check=list(HealthCheck))
@@ -138,7 +138,7 @@ def documents(sample):
 
 
 def check_document(payload):
-    with watchdog(IN_TIME):
+    with Watchdog(IN_TIME.stall_s()):
         document = parse_document("some/song.json", payload)
         outcome = flatten(document) if isinstance(document, Document) else document
         vector = np.empty(len(FEATURE_COLUMNS), np.float32)
@@ -263,7 +263,7 @@ def check_archive(suffix, style, headers, inside, outside, first, members):
         limits = {"max_document_bytes": 2000, "max_members": members}
         return list(read_archive(io.BytesIO(payload), f"a{suffix}", wanted=wanted, **limits))
 
-    with watchdog(IN_TIME):
+    with Watchdog(IN_TIME.stall_s()):
         everything = read(from_row(0))
         rest = read(from_row(first))
         documents, refused = documents_outcome(everything)
