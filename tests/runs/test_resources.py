@@ -156,7 +156,7 @@ def test_a_cluster_that_was_joined_may_grow(ray_cluster):
     cluster.connect()
     assert not cluster.started_here()
     found = resources.possible()
-    assert (found.is_maximum, found.total.cpus, found.total.gpus) == (False, 2, 0)
+    assert (found.is_maximum, found.total.cpus, found.total.gpus) == (False, 2, 1)
     refuse_impossible(Resources(1000), "execution.cpus_per_worker")
 
 
