@@ -69,7 +69,6 @@ class DocumentSource:
     """
 
     name = "read documents"
-    splits = True
     schema = DOCUMENTS
 
     inputs: tuple[str, ...]

@@ -96,7 +96,6 @@ class FeatureRows:
     """
 
     name = "read features"
-    splits = False  # a row costs about as much to read as to score
 
     uri: str
     version: int | None = None

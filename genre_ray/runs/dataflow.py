@@ -1,8 +1,11 @@
 """A chain of stages as one dataset of Ray Data: which stages run together, and what their workers reserve.
 
 Neighbours with equal resources are one segment, which moves no rows between processes. Where resources differ, pieces
-of shards stream through Ray's object store, and a slow segment holds back the one before it. Segments that reserve no
-GPU are tasks. The others are actors, so that a model is loaded onto a GPU once.
+of shards stream through Ray's object store, and a slow segment holds back the one before it.
+
+A segment that is alone, or that reserves GPUs, has actors: they keep their models, and take an item from a queue of their
+own, without waiting for Ray. A segment on CPUs before or after others has tasks: Ray shares the CPUs between them, where
+actors would hold theirs for ever.
 """
 
 import logging
@@ -23,12 +26,9 @@ ONE_ROW = 1
 """Bytes after which Ray hands a block on: each row, which is a piece, is a block of its own."""
 
 
-SPLIT_BYTES = 2**25
-"""An item of so many stored bytes is worth splitting: as an archive it takes one worker half a second."""
-
-
-ASSUMED_WORKERS = 8
-"""Workers that a cluster has room for at least, where its maximum is unknown and it may be scaled to zero."""
+ITEMS_TO_QUEUE = 4
+"""Items per worker from which on an actor gets its next item before it has done the one before. Ray hands out an item
+in a tenth of a second; where items are few, one that waits behind a long one would cost more than that."""
 
 WORKERS_PER_ITEM = 4
 """How many workers the rows of one item keep busy: reading them takes at least a quarter of the time of computing."""
@@ -50,21 +50,19 @@ class Chain:
         return " -> ".join([self.source.name, *(stage.name for stage in self.stages), "write"])
 
 
-def segments(chain: Chain, session: Session, execution: Execution, *, split_reading: bool = False) -> list[Segment]:
+def segments(chain: Chain, session: Session, execution: Execution) -> list[Segment]:
     """Cut a chain into segments.
 
     Args:
         chain: the source and the stages.
         session: what the workers share.
         execution: says what a worker reserves where a stage does not.
-        split_reading: whether reading is a segment of its own although the first stage reserves the same, so that
-            the rows of one item are computed by several workers.
     """
     default = Resources(execution.cpus_per_worker)
     groups: list[tuple[Resources, list[Stage]]] = [(default, [])]
-    for number, stage in enumerate(chain.stages):
+    for stage in chain.stages:
         needs = stage.resources or default
-        if needs != groups[-1][0] or (split_reading and number == 0):
+        if needs != groups[-1][0]:
             groups.append((needs, []))
         groups[-1][1].append(stage)
     found: list[Segment] = []
@@ -76,22 +74,6 @@ def segments(chain: Chain, session: Session, execution: Execution, *, split_read
         writes = index == len(groups) - 1
         found.append(Segment(session, index, source, tuple(stages), schema, writes, needs))
     return found
-
-
-def gains_from_splitting(source: Source, remaining: Sequence[RemainingWork], execution: Execution) -> bool:
-    """Whether reading should be a segment of its own.
-
-    Where there are items for all of them, each reads and computes its own, and no row moves. Where there are fewer,
-    moving rows costs less than the idle workers, if the items are large enough to outlast another segment's start.
-    """
-    largest = max((left.size_bytes for left in remaining), default=0)
-    if not source.splits or largest < SPLIT_BYTES:
-        return False
-    if execution.workers is not None:
-        return len(remaining) < execution.workers
-    capacity = resources.possible()
-    workers = capacity.workers(Resources(execution.cpus_per_worker))
-    return len(remaining) < (workers if capacity.is_maximum else max(workers, ASSUMED_WORKERS))
 
 
 def workers_of(segment: Segment, execution: Execution, items: int) -> int:
@@ -126,7 +108,10 @@ def rows_written(
         work = [left._asdict() for left in remaining]
         data = ray.data.from_items(work, override_num_blocks=len(work))
         for segment in parts:
-            data = _added(data, segment, workers_of(segment, execution, len(work)))
+            workers = workers_of(segment, execution, len(work))
+            as_actors = len(parts) == 1 or segment.resources.gpus > 0
+            queue = 2 if segment.source is None or len(work) > ITEMS_TO_QUEUE * workers else 1
+            data = _added(data, segment, workers, queue if as_actors else 0)
         with closing(_rows(data)) as rows:
             yield rows
 
@@ -137,17 +122,20 @@ def _rows(data: Any) -> Generator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _added(data: Any, segment: Segment, workers: int) -> Any:
+def _added(data: Any, segment: Segment, workers: int, queue: int) -> Any:
+    """The dataset after a segment, whose workers are actors with a queue of so many inputs; tasks without one."""
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
     needs: dict[str, Any] = {"num_cpus": segment.resources.cpus}
+    if segment.resources.gpus:
+        needs["num_gpus"] = segment.resources.gpus
     if segment.resources.memory_mib:
         needs["memory"] = segment.resources.memory_mib * 2**20
-    if segment.resources.gpus:
-        worker = type(segment.name, (_SegmentActor,), {})
+    if queue:
         # A pool does not grow from a smaller size in time, and actors that get no place hold nothing up.
-        compute: Any = ActorPoolStrategy(size=workers)
-        needs |= {"num_gpus": segment.resources.gpus, "fn_constructor_args": [segment]}
+        compute: Any = ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=queue)
+        worker = type(segment.name, (_SegmentActor,), {})
+        needs["fn_constructor_args"] = [segment]
     else:
         worker, compute = _named(segment), TaskPoolStrategy(size=workers)
     return data.map_batches(worker, batch_size=1, batch_format="pyarrow", compute=compute, **needs)

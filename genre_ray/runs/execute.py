@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
 from genre_ray.runs import resources
-from genre_ray.runs.dataflow import Chain, gains_from_splitting, rows_written, segments, workers_of
+from genre_ray.runs.dataflow import Chain, rows_written, segments, workers_of
 from genre_ray.runs.ledger import Ledger, ShardSummary
 from genre_ray.runs.pieces import summaries
 from genre_ray.runs.plan import RemainingWork
@@ -42,9 +42,13 @@ def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, ex
     """
     if not remaining:
         return 0
-    session = Session(uuid.uuid4().hex, ledger.arguments, Limits(execution.item_timeout_s, execution.item_memory_mib))
-    split = gains_from_splitting(chain.source, remaining, execution)
-    parts = segments(chain, session, execution, split_reading=split)
+    session = Session(
+        uuid.uuid4().hex,
+        ledger.arguments,
+        Limits(execution.item_timeout_s, execution.item_memory_mib),
+        prefetches=len(remaining) < resources.possible().workers(Resources(execution.cpus_per_worker)),
+    )
+    parts = segments(chain, session, execution)
     for segment in parts:
         setting = "execution.gpus_per_worker" if segment.resources.gpus else "execution.cpus_per_worker"
         resources.refuse_impossible(segment.resources, setting, name=f"a worker of `{segment.name}`")

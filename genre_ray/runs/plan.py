@@ -46,12 +46,7 @@ class WorkItem:
     @property
     def walk_s(self) -> float:
         """More seconds than reading all of it takes: a slow core decompresses a MB per second."""
-        return self.size_bytes / 1e6
-
-    @property
-    def size_bytes(self) -> int:
-        """What its files hold."""
-        return sum(file.size for file in self.files)
+        return sum(file.size for file in self.files) / 1e6
 
     def to_json(self) -> str:
         """The item as a line of a plan."""
@@ -72,7 +67,6 @@ class RemainingWork(NamedTuple):
         rows_per_shard: rows that end a shard, as the item's plan has it.
         bytes_per_shard: bytes that do, likewise.
         first_shard: the first that is left.
-        size_bytes: what the item's files hold, all of it.
         folder: where relative addresses of files begin. Workers have working directories of their own. Plans keep
             addresses as given: a resume may be in another directory, and must find its inputs in the plan.
     """
@@ -82,7 +76,6 @@ class RemainingWork(NamedTuple):
     rows_per_shard: int
     bytes_per_shard: int
     first_shard: int
-    size_bytes: int
     folder: str
 
     def read_item(self, session: str) -> WorkItem:
@@ -122,9 +115,7 @@ class Plan:
         for uri, chunk in self._read():
             for item in chunk.items:
                 if (done := shards_done(item.name)) is not None:
-                    yield RemainingWork(
-                        item.name, uri, self.rows_per_shard, self.bytes_per_shard, done, item.size_bytes, folder
-                    )
+                    yield RemainingWork(item.name, uri, self.rows_per_shard, self.bytes_per_shard, done, folder)
 
     def left_out(self) -> Iterator[str]:
         """Inputs that a limit left out: they are known, and no later generation takes them up."""

@@ -48,11 +48,14 @@ class Session:
         name: unique to the driver.
         ledger: the arguments of `Ledger`: where the run is recorded.
         limits: what one row may take.
+        prefetches: whether rows are read in a thread while others are computed: where there are fewer items than
+            cores, so that a core is to spare. Otherwise the thread would only take turns with the computing.
     """
 
     name: str
     ledger: tuple[str, str, pa.Schema, str]
     limits: Limits
+    prefetches: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,8 @@ class _Reading:
         chunks = self.source.read(self.item, self.size, first, self.failed)
         with ExitStack() as stack:
             # What kills in reading must not do so ahead, before the shards that came earlier are written.
-            if not self.attempt.deaths and (self.segment.resources.cpus > 1 or self.item.is_remote):
+            gains = self.segment.session.prefetches or self.segment.resources.cpus > 1 or self.item.is_remote
+            if gains and not self.attempt.deaths:
                 chunks = stack.enter_context(read_ahead(chunks))
             yield _Chunks(chunks)
 

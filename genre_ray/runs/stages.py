@@ -81,16 +81,12 @@ class Source(Protocol):
     Attributes:
         name: what it does, in a word or two, e.g. `read documents`.
         schema: the columns of the rows that it reads; `source_uri` and `recording_id` are among them.
-        splits: whether its rows cost enough to compute that reading an item in one process and computing its rows in
-            others gains where there are fewer items than processes.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
     def schema(self) -> pa.Schema: ...  # noqa: D102
-    @property
-    def splits(self) -> bool: ...  # noqa: D102
 
     def list_inputs(self) -> Iterable[StoredFile]:
         """List the inputs as they are now, in any order."""

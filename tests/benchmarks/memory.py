@@ -48,7 +48,6 @@ class Made:
 
     name = "make documents"
     schema = DOCUMENTS
-    splits = False
 
     items: int
     rows: int

@@ -30,7 +30,7 @@ from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.pieces import summaries
 from genre_ray.runs.plan import RemainingWork, WorkItem, settle_plans
 from genre_ray.runs.segment import Segment, Session
-from genre_ray.runs.stages import Chunk, ShardSize, compute, open_stages
+from genre_ray.runs.stages import Chunk, Resources, ShardSize, compute, open_stages
 from genre_ray.runs.watchdog import Limits
 from genre_ray.storage import objects, tables, transactions
 from genre_ray.storage.objects import StoredFile
@@ -57,7 +57,6 @@ class Numbers:
 
     files: list[StoredFile]
     name = "read numbers"
-    splits = True
     schema = pa.schema([("source_uri", pa.string()), ("recording_id", pa.string())])
 
     @classmethod
@@ -94,7 +93,7 @@ class Judge:
     computed: Counter[str] = field(default_factory=Counter)
     name = "judge"
     schema = pa.schema([("row", pa.string())])
-    resources = None
+    resources: Resources | None = None
     rows_per_call = None
 
     def open(self) -> Callable[[pa.Table], Outcome]:
@@ -166,7 +165,7 @@ class Stage:
         self.current: str | None = None
         self.in_worker = False
         self.faults, self.operations = 0, 0
-        self.sessions, self.splits = count(), False
+        self.sessions = count()
         self.hit: str | None = None
         self.failures: list[BaseException] = []
 
@@ -354,7 +353,7 @@ def _reset() -> OSError:
 
 def _execute(stage: Stage, ledger, remaining, chain, execution) -> int:
     shared = Session(f"{stage.output}-{next(stage.sessions)}".replace("/", "-"), ledger.arguments, Limits())
-    parts = segments(chain, shared, execution, split_reading=stage.splits)
+    parts = segments(chain, shared, execution)
     committer = execute.Committer(ledger)
     try:
         for summary in summaries(stage.rows(parts, remaining)):
@@ -494,7 +493,8 @@ def _play(stage_of, seed: int) -> None:
         twice=0.0 if alone else 0.3,
     )
     stage = stage_of(source, Judge(random.Random(seed), wavers=chosen.random() < 0.4), chance, seed)
-    stage.splits = seed % 3 == 0
+    if seed % 3 == 0:
+        stage.judge.resources = Resources(0.5)  # a segment of its own
     drivers = {"one": 0, "stranger": 1} if not alone and chosen.random() < 0.3 else {"one": 0}
     owners: set[int] = set()
     for turn in count():

@@ -40,7 +40,6 @@ class Rows:
 
     name = "read rows"
     schema = ROW
-    splits = False
 
     def list_inputs(self):
         return [StoredFile(f"rows://{item}", str(item), ROWS, "1") for item in range(ITEMS)]

@@ -49,7 +49,6 @@ class Numbers:
     harm: dict = field(default_factory=dict)
     rejected: tuple[str, ...] = ()
     name: str = "read numbers"
-    splits: bool = True
     schema: pa.Schema = field(
         default_factory=lambda: pa.schema([("source_uri", pa.string()), ("recording_id", pa.string())])
     )
@@ -141,8 +140,7 @@ def rows_inline(parts, work, taken=None):
 def run_inline():
     """`run_inline(output, source, stages, rows_per_shard)`: a run without Ray, item after item; (ledger, summaries).
 
-    At most `stop_after` shards are committed; each item is worked on in `attempts` sessions; `split` reads in a segment
-    of its own.
+    At most `stop_after` shards are committed; each item is worked on in `attempts` sessions.
     """
 
     def run(
@@ -154,7 +152,6 @@ def run_inline():
         resume=True,
         stop_after=None,
         attempts=1,
-        split=False,
         session="",
         limits=None,
         bytes_per_shard=2**29,
@@ -167,7 +164,7 @@ def run_inline():
         for left in ledger.remaining(plans):
             for attempt in range(attempts):
                 shared = Session(f"{session or uuid.uuid4().hex}-{attempt}", ledger.arguments, limits or Limits())
-                parts = segments(flow, shared, Execution(), split_reading=split)
+                parts = segments(flow, shared, Execution())
                 for summary in summaries(rows_inline(parts, left)):
                     if stop_after is not None and len(found) >= stop_after:
                         break

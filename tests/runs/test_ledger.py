@@ -110,13 +110,13 @@ def test_shards_that_are_in_are_known(tmp_path):
     ledger.commit([write(ledger, 0), write(ledger, 1, rows=0)])
     assert (ledger.shards_done("0000-a"), ledger.shards_done("0000-b")) == (2, 0)
     assert ledger.remaining(plans) == [
-        RemainingWork("0000-a", chunk, 7, 2**29, 2, 0, os.getcwd()),
-        RemainingWork("0000-b", chunk, 7, 2**29, 0, 0, os.getcwd()),
+        RemainingWork("0000-a", chunk, 7, 2**29, 2, os.getcwd()),
+        RemainingWork("0000-b", chunk, 7, 2**29, 0, os.getcwd()),
     ]
     ledger.commit([write(ledger, 2, last=True)])
     assert ledger.shards_done("0000-a") is None
     resumed = claim(tmp_path, resume=True)
-    assert resumed.remaining(plans) == [RemainingWork("0000-b", chunk, 7, 2**29, 0, 0, os.getcwd())]
+    assert resumed.remaining(plans) == [RemainingWork("0000-b", chunk, 7, 2**29, 0, os.getcwd())]
 
 
 def test_an_attempt_that_comes_second_changes_nothing(tmp_path):

@@ -262,10 +262,12 @@ def test_shards_cut_into_pieces_and_taken_apart_are_the_same_tables(
         def keep(self, rows):
             return Outcome(rows, rejections([]))
 
-    first = First(name="first", schema=source.schema, resources=Resources(0.5))
-    chain = [first, keep()][-stages:]
-    whole, _ = run_inline(tmp_path / "whole", source, chain, 7)
-    ledger, found = run_inline(tmp_path / "cut", source, chain, 7, split=True)
+    def chain(resources):
+        first = First(name="first", schema=source.schema, resources=resources)
+        return [first, keep(resources=Resources(0.25) if resources else None)][-stages:]
+
+    whole, _ = run_inline(tmp_path / "whole", source, chain(None), 7)
+    ledger, found = run_inline(tmp_path / "cut", source, chain(Resources(0.5)), 7)
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     assert ledger.totals() == whole.totals()
     assert [(s.item, s.index, s.last, s.rows_in) for s in found] == [
