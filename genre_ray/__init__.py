@@ -6,4 +6,4 @@ a cluster, through the same jobs. README.md shows the jobs, CONTRIBUTING.md how 
 
 # A constant, not package metadata: a job package (`ray job submit --working-dir .`) is imported without being
 # installed. pyproject.toml reads it from here.
-__version__ = "0.1.0"
+__version__ = "0.2.0"

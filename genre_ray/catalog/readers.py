@@ -113,4 +113,4 @@ def _documents_block(outcome: Outcome) -> pa.Table:
 
 
 def _blocks(source: RowSource, item: WorkItem, to_block: ToBlock) -> Iterable[pa.Table]:
-    return (to_block(outcome) for _, outcome in source.read(item, _UNLIMITED))
+    return (to_block(chunk.outcome) for chunk in source.read(item, _UNLIMITED))

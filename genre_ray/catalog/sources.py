@@ -131,25 +131,25 @@ class DocumentSource:
         """
         counter = ShardCounter(size)
         rows = self._rows(item, counter, first_shard, failed or {}, singly=singly)
-        chunk, shard = DocumentsBuilder(), -1
+        chunk, shard, piece = DocumentsBuilder(), -1, 0
         for document in islice(rows, item.rows):
             if document is None:
                 continue
-            if counter.shard != shard:
-                if shard >= 0:
+            if (counter.shard, counter.piece) != (shard, piece):
+                if 0 <= shard < counter.shard:
                     _require_unchanged(item)
                 if chunk.num_rows:
-                    yield Chunk(shard, chunk.finish())
-                shard = counter.shard
+                    yield Chunk(shard, chunk.finish(), piece)
+                shard, piece = counter.shard, counter.piece
             chunk.add(document)
             del document  # lets go of the archive's chunk
             if singly or chunk.num_rows == CHUNK_DOCUMENTS or chunk.num_bytes >= CHUNK_BYTES:
-                yield Chunk(shard, chunk.finish())
+                yield Chunk(shard, chunk.finish(), piece)
         _require_unchanged(item)
         if shard < 0 and first_shard > 0:
             raise shorter_than_planned(item, first_shard)
         if chunk.num_rows:
-            yield Chunk(shard, chunk.finish())
+            yield Chunk(shard, chunk.finish(), piece)
 
     def _rows(
         self, item: WorkItem, counter: ShardCounter, first_shard: int, failed: Mapping[int, Rejection], *, singly: bool

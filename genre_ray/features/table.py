@@ -1,7 +1,6 @@
 """The features table: how documents become its rows, and how its rows are read again."""
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -149,21 +148,22 @@ class FeatureRows:
     ) -> Iterator[Chunk]:
         """Yield up to a row group at a time; see `genre_ray.runs.stages.Source`.
 
-        Rows count as 0 bytes: a table's parts are of a known size, and shards end by their rows alone.
+        Rows count as 0 bytes: a table's parts are of a known size, and shards and pieces end by their rows alone.
         """
         (part,) = item.files
-        first, failed_at = first_shard * size.rows, min(failed or (), default=None)
-        ends = [end for end in (item.rows, failed_at) if end is not None]
-        position = first
-        for begin, rows in self._batches(part.uri, first, min(ends, default=None)):
+        if failed:
+            # Parts are our own: what cannot be read is damage, and the rows after it would be lost with it.
+            why = failed[min(failed)]
+            raise InputError(
+                f"{part.uri}: {why.detail}, at row {min(failed)}. The part is damaged, or its storage hangs: check it "
+                "with verify, then --resume"
+            )
+        position = first = first_shard * size.rows
+        for begin, rows in self._batches(part.uri, first, item.rows):
             position = begin + rows.num_rows
             for start, stop in _cuts(max(first, begin), position, 1 if singly else size.rows):
                 yield Chunk(start // size.rows, Outcome(rows.slice(start - begin, stop - start), rejections([])))
-        if failed and failed_at is not None and failed_at <= position and failed_at < (item.rows or sys.maxsize):
-            # Earlier shards are complete, so the row belongs to this one or a later one.
-            shard = max(failed_at // size.rows, first_shard)
-            yield Chunk(shard, Outcome(self.schema.empty_table(), rejections([(part.uri, failed[failed_at])])))
-        elif position <= first and first_shard > 0:
+        if position <= first and first_shard > 0:
             raise InputError(
                 f"{part.uri}: it ends before shard {first_shard}, although earlier runs read further; restore the "
                 "table, then --resume; or start a new run with another --output"

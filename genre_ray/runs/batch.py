@@ -7,13 +7,13 @@ from typing import Any
 from genre_ray.config import JobConfiguration
 from genre_ray.runs import cluster, estimate
 from genre_ray.runs.dataflow import Chain
-from genre_ray.runs.execute import execute
+from genre_ray.runs.execute import execute, refuse_impossible
 from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger, Totals
 from genre_ray.runs.plan import settle_plans
 from genre_ray.runs.stages import Source, Stage
-from genre_ray.storage import objects
+from genre_ray.storage import objects, tables
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +45,15 @@ def run_batch(
                 logger.info("%s", line)
             return DONE
         identity = make_identity(job, configuration.identity(), **sources)
+        if not tables.is_table(objects.join(output, table)):
+            # Before the claim, so that a corrected setting needs no --resume.
+            cluster.connect()
+            refuse_impossible(chain, execution)
         ledger = Ledger.claim(output, table, chain.schema, identity, resume=configuration.resume)
         plans = settle_plans(output, inventory, source.cut, execution.rows_per_shard, execution.mib_per_shard * 2**20)
     if remaining := ledger.remaining(plans):
         cluster.connect()
+        refuse_impossible(chain, execution)
         shards = execute(ledger, remaining, chain, execution)
         done = f"run {ledger.run} committed {shards} shards"
     else:

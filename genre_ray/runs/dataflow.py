@@ -3,9 +3,9 @@
 Neighbours with equal resources are one segment, which moves no rows between processes. Where resources differ, pieces
 of shards stream through Ray's object store, and a slow segment holds back the one before it.
 
-A segment that is alone, or that reserves GPUs, has actors: they keep their models, and take an item from a queue of their
-own, without waiting for Ray. A segment on CPUs before or after others has tasks: Ray shares the CPUs between them, where
-actors would hold theirs for ever.
+A segment that is alone, or that reserves GPUs, has actors. They keep their models and take items from queues of their
+own, without waiting for Ray. Any other segment has tasks: Ray shares the CPUs among such segments, whereas actors would
+hold theirs until the end.
 """
 
 import logging
@@ -77,13 +77,8 @@ def segments(chain: Chain, session: Session, execution: Execution) -> list[Segme
 
 
 def workers_of(segment: Segment, execution: Execution, items: int) -> int:
-    """How many workers of a segment to have at the same time.
-
-    A segment on GPUs gets no more than are known to come: each of its actors is a node to an autoscaler.
-    """
-    if segment.resources.gpus and execution.workers is None:
-        return max(1, min(resources.possible().workers(segment.resources), items))
-    most = items if segment.source else WORKERS_PER_ITEM * items
+    """How many workers of a segment to have at the same time."""
+    most = items if segment.source or segment.resources.gpus else WORKERS_PER_ITEM * items
     return resources.most_workers(segment.resources, execution.workers, most)
 
 

@@ -49,11 +49,7 @@ def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, ex
         prefetches=len(remaining) < resources.possible().workers(Resources(execution.cpus_per_worker)),
     )
     parts = segments(chain, session, execution)
-    for segment in parts:
-        setting = "execution.gpus_per_worker" if segment.resources.gpus else "execution.cpus_per_worker"
-        resources.refuse_impossible(segment.resources, setting, name=f"a worker of `{segment.name}`")
     logger.info("%s", " | ".join(f"{segment.name} ({segment.resources})" for segment in parts))
-    resources.refuse_shortage([segment.resources for segment in parts], "execution.cpus_per_worker")
     committer = Committer(ledger)
     left = len(remaining)
 
@@ -65,9 +61,9 @@ def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, ex
 
     with (
         resources.requested(wanted),
-        resources.heartbeat(lambda: _awaited(parts)),
+        resources.heartbeat(_Awaited(parts)),
         rows_written(parts, remaining, execution) as rows,
-        # Innermost: who stops a job waits some seconds, and what was written must be committed by then.
+        # Innermost: a job that is stopped has a few seconds, so it commits first.
         committer.in_background(),
     ):
         for summary in summaries(rows):
@@ -79,12 +75,32 @@ def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, ex
     return committer.committed
 
 
-def _awaited(parts: Sequence[Segment]) -> str | None:
-    """What the first segment that no worker has begun reserves; None once all have begun."""
+def refuse_impossible(chain: Chain, execution: Execution) -> None:
+    """Refuse a chain whose workers the cluster can never run.
+
+    Raises:
+        ConfigurationError: what one worker reserves, or one of each segment together, is more than there can be.
+    """
+    parts = segments(chain, Session("", ("", "", chain.schema, ""), Limits()), execution)
     for segment in parts:
-        if not objects.list_files(segment.attempts_uri):
-            return resources.describe(segment.resources, f"a worker of `{segment.name}`")
-    return None
+        setting = "execution.gpus_per_worker" if segment.resources.gpus else "execution.cpus_per_worker"
+        resources.refuse_impossible(segment.resources, setting, name=f"a worker of `{segment.name}`")
+    resources.refuse_shortage([segment.resources for segment in parts], "execution.cpus_per_worker")
+
+
+class _Awaited:
+    """Describes what the first segment that no worker has begun reserves; None once all have begun."""
+
+    def __init__(self, parts: Sequence[Segment]) -> None:
+        self._waiting = list(parts)
+
+    def __call__(self) -> str | None:
+        while self._waiting:
+            segment = self._waiting[0]
+            if next(iter(objects.scan_files(segment.attempts_uri)), None) is None:
+                return resources.describe(segment.resources, f"a worker of `{segment.name}`")
+            del self._waiting[0]
+        return None
 
 
 class Committer:
@@ -132,6 +148,7 @@ class Committer:
                     self._report()
                 self.commit(all_pending=True)
             except BaseException as error:
+                logger.error("a commit failed, so the run ends with the next shard: %s", error)
                 self._error = error
 
         thread = threading.Thread(target=work, name="commit", daemon=True)
@@ -153,12 +170,16 @@ class Committer:
 
 
 def require_complete(ledger: Ledger, remaining: Sequence[RemainingWork]) -> None:
-    """Make sure that nothing remains: a retried task that fails before the point of its retry ends without a word.
+    """Make sure that nothing remains: Ray reports no error of a retried task that comes before the point of its retry.
 
     Raises:
         GenreRayError: an item is not complete.
     """
     short = [left.item for left in remaining if ledger.shards_done(left.item) is not None]
+    if short:
+        # Another driver of the same run may have committed them.
+        now = Ledger(*ledger.arguments)
+        short = [item for item in short if now.shards_done(item) is not None]
     if short:
         raise GenreRayError(
             f"{ledger.output}: {len(short)} of {len(remaining)} work items are not complete, the first is {short[0]}; "

@@ -30,8 +30,8 @@ from genre_ray.runs.watchdog import Limits
 
 START_TIMEOUT_S = 300.0
 POLL_S = 0.02
-ALIKE_LIMITED, ALIKE_CRASHED = 2, 8
-"""So many rows of a shard, all of them over a limit or all of them crashed, show a fault that is not the rows'."""
+ALIKE = 8
+"""So many rows, all of a shard and all failing in the same way, show a fault that is not the rows'."""
 
 
 class Isolation:
@@ -57,7 +57,12 @@ class Isolation:
         self._source = source
         self._make_computer = partial(_serve_outcomes, stages)
         self._computer: _Child | None = None
-        self._rows, self._deaths = 0, Counter[Reason]()
+        self._rows, self._deaths, self._died = 0, Counter[Reason](), False
+
+    @property
+    def found_deaths(self) -> bool:
+        """Whether a child died over a row, once at least."""
+        return self._died
 
     def __enter__(self) -> "Isolation":
         return self
@@ -68,12 +73,12 @@ class Isolation:
             self._computer = None
 
     def read(self, item: WorkItem, size: ShardSize, shard: int, position: int) -> Iterator[Chunk]:
-        """Yield the rows of `item` from `shard` on, each as a computed chunk of its own.
+        """Yield the rows of `shard`, each as a computed chunk of its own; then one chunk of the next, if there is one.
 
         Args:
             item: what to read.
             size: when a shard ends.
-            shard: the first shard that is wanted.
+            shard: the shard that is wanted.
             position: how many rows of the item come before it.
 
         Raises:
@@ -90,9 +95,14 @@ class Isolation:
                 for number, chunk in enumerate(values):
                     if number >= read:
                         read += 1
-                        yield Chunk(chunk.shard, self._computed(chunk.outcome))
+                        # Of what follows, only that there is more is of interest.
+                        if chunk.shard != shard:
+                            yield chunk
+                            return
+                        yield chunk._replace(outcome=self._computed(chunk.outcome))
                 return
             except _Died as died:
+                self._died = True
                 if died_at == position + read:
                     self._deaths[died.reason] += 1
                     self._rows += 1
@@ -116,8 +126,7 @@ class Isolation:
             GenreRayError: no row of the shard went through.
         """
         (reason, count), *_ = self._deaths.most_common(1) or [(Reason.CRASHED, 0)]
-        least = ALIKE_CRASHED if reason == Reason.CRASHED else ALIKE_LIMITED
-        if count == self._rows >= least:
+        if count == self._rows >= ALIKE:
             do = {
                 Reason.TIMED_OUT: f"raise execution.item_timeout_s (now {self.limits.item_timeout_s:g})",
                 Reason.OUT_OF_MEMORY: f"raise execution.item_memory_mib (now {self.limits.memory_mib})",
@@ -135,7 +144,7 @@ class Isolation:
             try:
                 (outcome,) = self._computer.call(row, self.limits.item_timeout_s)
             except _Died as died:
-                self._computer, last = None, died
+                self._computer, last, self._died = None, died, True
                 continue
             # Each answer comes with a schema of its own, of which thousands would be kept.
             return Outcome(pa.Table.from_arrays(outcome.accepted.columns, schema=self.schema), outcome.rejected)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from genre_ray import errors
 from genre_ray.errors import GenreRayError
-from genre_ray.outcomes import REJECTED_ROW, Outcome
+from genre_ray.outcomes import REJECTED_ROW, Outcome, printable
 from genre_ray.runs.ledger import ShardSummary
 from genre_ray.storage.tables import Part
 
@@ -72,15 +72,20 @@ def unpack(packed: pa.Table) -> Iterator[Piece | pa.Table]:
         yield Piece(place, Outcome(accepted, rejected.cast(REJECTED_ROW)))
 
 
-def written(place: Place, rows_in: int | None, parts: Iterable[Part] = (), rejected: Iterable[Part] = ()) -> pa.Table:
-    """The row of `WRITTEN` for a piece; without `rows_in` for a shard that was committed before."""
+def written_row(place: Place, rows_in: int, parts: Iterable[Part], rejected: Iterable[Part]) -> pa.Table:
+    """The row of `WRITTEN` for a piece."""
     both = {"parts": [vars(part) for part in parts], "rejected_parts": [vars(part) for part in rejected]}
     return pa.Table.from_pylist([{**place._asdict(), "rows_in": rows_in, **both}], schema=WRITTEN)
 
 
+def committed_row(place: Place) -> pa.Table:
+    """The row of `WRITTEN` that stands for a shard that was committed before."""
+    return pa.Table.from_pylist([place._asdict()], schema=WRITTEN)
+
+
 def failure(error: GenreRayError) -> pa.Table:
     """The row of `WRITTEN` for an error: as a value, since Ray adds advice and tracebacks to what is raised."""
-    return pa.Table.from_pylist([{"error": type(error).__name__, "message": str(error)}], schema=WRITTEN)
+    return pa.Table.from_pylist([{"error": type(error).__name__, "message": printable(str(error))}], schema=WRITTEN)
 
 
 @dataclass

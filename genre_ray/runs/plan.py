@@ -173,6 +173,8 @@ def read_plans(output: str) -> list[Plan]:
     plans: list[Plan] = []
     while objects.exists(uri := _plan_uri(output, len(plans))):
         own = _read_chunk(uri)
+        if not (own.rows_per_shard and own.bytes_per_shard):
+            raise StorageError(f"{uri}: expected a plan that states when a shard ends, found none; restore it")
         chunks = (objects.join(output, "_run", name) for name in own.chunks)
         plans.append(Plan(len(plans), own.rows_per_shard, own.bytes_per_shard, (*chunks, uri)))
     return plans

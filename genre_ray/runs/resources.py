@@ -219,7 +219,11 @@ def requested(wanted: Callable[[], Mapping[Resources, int]]) -> Iterator[None]:
         with _every(request, REQUEST_EVERY_S, first_s=0.0):
             yield
     finally:
-        request_resources(bundles=[])
+        try:
+            request_resources(bundles=[])
+        except Exception as error:
+            # The cluster may be gone, which must not hide why.
+            logger.warning("the cluster did not take back the request for workers: %s", error)
 
 
 @contextmanager

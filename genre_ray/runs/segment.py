@@ -10,22 +10,23 @@ empty row for each shard that was committed meanwhile, and computes only the oth
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from genre_ray.errors import GenreRayError, InputError
-from genre_ray.outcomes import Outcome, Rejection, rejections
-from genre_ray.runs.ahead import read_ahead
+from genre_ray.errors import GenreRayError
+from genre_ray.outcomes import Outcome, rejections
 from genre_ray.runs.allocation import keep_freed_memory
-from genre_ray.runs.attempts import Attempt, attempts_folder, begin_attempt
+from genre_ray.runs.attempts import attempts_folder, begin_attempt
+from genre_ray.runs.child import OUT_OF_MEMORY
 from genre_ray.runs.isolation import Isolation, concatenated
 from genre_ray.runs.ledger import Ledger, shard_name
-from genre_ray.runs.pieces import Piece, Place, failure, pack, unpack, written
-from genre_ray.runs.plan import RemainingWork, WorkItem
-from genre_ray.runs.stages import Chunk, Compute, Resources, ShardSize, Source, Stage, open_stages
+from genre_ray.runs.pieces import Piece, Place, committed_row, failure, pack, unpack, written_row
+from genre_ray.runs.plan import RemainingWork
+from genre_ray.runs.reading import Reading
+from genre_ray.runs.stages import Compute, Resources, ShardSize, Source, Stage, open_stages
 from genre_ray.runs.watchdog import Limits, Watchdog
 from genre_ray.storage import objects, tables
 from genre_ray.storage.schemas import REJECTED
@@ -34,9 +35,11 @@ from genre_ray.storage.tables import Part
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 64 * 2**20
-"""A packed piece ends with the rows that reach so many bytes: several are held in the object store at once."""
+"""A piece ends with the rows that reach so many bytes as they are read: several are in the object store at once."""
 
-_opened: dict[tuple[str, int], list[Compute]] = {}
+UNLIMITED = 2**62
+
+_opened: dict[str, dict[int, list[Compute]]] = {}
 """The opened stages of this process, by session and segment: a process serves many tasks, and models load slowly."""
 
 
@@ -95,62 +98,97 @@ class Segment:
         """Yield what comes of a batch of work items, or of packed pieces; an error is a row as well."""
         keep_freed_memory()
         try:
+            # Before any watchdog: to load a model takes as long as it takes.
+            self._open()
             if self.source is None:
                 for piece in unpack(batch):
-                    yield self._finished(self._computed(piece)) if isinstance(piece, Piece) else piece
+                    yield self._run_piece(piece) if isinstance(piece, Piece) else piece
             else:
                 for values in batch.to_pylist():
-                    yield from self._worked(RemainingWork(**values))
+                    yield from self._run_item(RemainingWork(**values), self.source)
         except GenreRayError as error:
             yield failure(error)
+        except MemoryError:
+            # As any other death: the next attempt finds the row.
+            os._exit(OUT_OF_MEMORY)
 
-    def _worked(self, work: RemainingWork) -> Iterator[pa.Table]:
-        assert self.source is not None
+    def _run_item(self, work: RemainingWork, source: Source) -> Iterator[pa.Table]:
         attempt = begin_attempt(self.attempts_uri, work.item, work.first_shard)
         first, position = work.first_shard, 0
-        if attempt.deaths:
+        if attempt.is_retry:
             ledger = Ledger(*self.session.ledger)
             committed, is_complete = ledger.progress(work.item)
             if self.writes:
                 # What was yielded before is asked for again, by position.
                 for shard in range(first, committed):
-                    yield written(Place(work.item, shard, 0, True, False), None)
+                    yield committed_row(Place(work.item, shard, 0, True, False))
                 if is_complete:
                     return
                 first = max(first, committed)
             position = sum(ledger.rows_in(work.item, shard) or 0 for shard in range(first))
-        reading = _Reading(self, work.read_item(self.session.name), work, first, position, attempt)
-        with reading.watchdog:
-            for piece in reading.pieces():
+        item = work.read_item(self.session.name)
+        piece_bytes = UNLIMITED if self.writes else PIECE_BYTES
+        watchdog = Watchdog(self._stall_s(remote=item.is_remote) + item.walk_s)
+        reading = Reading(
+            source,
+            item,
+            ShardSize(work.rows_per_shard, work.bytes_per_shard, piece_bytes),
+            self.stages,
+            self.schema,
+            lambda outcomes: self._flow(outcomes, watchdog),
+            attempt,
+            position,
+            self.session.limits,
+            watchdog,
+            prefetches=self.session.prefetches or self.resources.cpus > 1 or item.is_remote,
+        )
+        with watchdog:
+            for piece in reading.pieces(first):
                 row = self._finished(piece)
-                reading.watchdog.pause()
+                # Before it is handed on: whoever takes it may be slow, and a death meanwhile is not this shard's.
+                watchdog.pause()
+                if piece.place.ends_item:
+                    attempt.finish()
+                elif piece.place.ends_shard:
+                    attempt.begin(piece.place.shard + 1)
                 yield row
-                reading.watchdog.progress()
+                watchdog.progress()
 
-    def _computed(self, piece: Piece) -> Piece:
+    def _run_piece(self, piece: Piece) -> pa.Table:
         """A piece of the segment before, through the stages of this one."""
         place, rows = piece.place, piece.outcome.accepted
         name = f"{shard_name(place.item, place.shard)}-{place.piece:03d}"
         attempt = begin_attempt(self.attempts_uri, name)
-        if attempt.deaths:
-            logger.warning("%s: a worker died over this piece; its rows are computed one at a time", name)
-            with Isolation(None, self.stages, self.schema, self.session.limits) as isolation:
-                computed = isolation.compute(rows)
-                isolation.refuse_alike(f"{place.item}/{place.shard}")
-        else:
-            with Watchdog(self.session.limits.stall_s()) as watchdog:
-                computed = concatenated(list(self.flow([Outcome(rows, rejections([]))], watchdog)), self.schema)
-        rejected = pa.concat_tables([piece.outcome.rejected, computed.rejected])
-        return Piece(place, Outcome(computed.accepted, rejected))
+        with Watchdog(self._stall_s(remote=False)) as watchdog:
+            if attempt.deaths:
+                logger.warning("%s: a worker died over this piece; its rows are computed one at a time", name)
+                isolation = Isolation(None, self.stages, self.schema, self.session.limits)
+                with watchdog.suspended(), isolation:
+                    computed = isolation.compute(rows)
+                    isolation.refuse_alike(f"{place.item}/{place.shard}")
+            else:
+                whole = [Outcome(rows, rejections([]))]
+                computed = concatenated(list(self._flow(whole, watchdog)), self.schema)
+            rejected = pa.concat_tables([piece.outcome.rejected, computed.rejected])
+            row = self._finished(Piece(place, Outcome(computed.accepted, rejected)))
+        attempt.finish()
+        return row
 
-    def flow(self, outcomes: Iterable[Outcome], watchdog: Watchdog) -> Iterator[Outcome]:
-        """The outcomes of a shard through all stages, each of which gets as many rows at once as it asks for."""
-        key = (self.session.name, self.index)
-        if key not in _opened:
+    def _stall_s(self, *, remote: bool) -> float:
+        return self.session.limits.stall_s(remote=remote or objects.is_remote(self.session.ledger[0]))
+
+    def _open(self) -> list[Compute]:
+        if self.session.name not in _opened:
             _opened.clear()
-            _opened[key] = open_stages(self.stages)
+        opened = _opened.setdefault(self.session.name, {})
+        if self.index not in opened:
+            opened[self.index] = open_stages(self.stages)
+        return opened[self.index]
+
+    def _flow(self, outcomes: Iterable[Outcome], watchdog: Watchdog) -> Iterator[Outcome]:
+        """The outcomes of a piece through all stages, each of which gets as many rows at once as it asks for."""
         flowing = iter(outcomes)
-        for stage, opened in zip(self.stages, _opened[key], strict=True):
+        for stage, opened in zip(self.stages, self._open(), strict=True):
             flowing = _through(flowing, opened, stage.rows_per_call, watchdog)
         return flowing
 
@@ -164,108 +202,7 @@ class Segment:
         rejected_parts = _part(
             objects.join(output, "rejected"), part, _with_shard(rejected, f"{place.item}/{place.shard}")
         )
-        return written(place, piece.outcome.num_rows, parts, rejected_parts)
-
-
-class _Reading:
-    """One attempt at a work item, read by the segment `segment` from its shard `first` on."""
-
-    def __init__(
-        self, segment: Segment, item: WorkItem, work: RemainingWork, first: int, position: int, attempt: Attempt
-    ) -> None:
-        assert segment.source is not None
-        self.segment, self.source, self.item = segment, segment.source, item
-        self.size = ShardSize(work.rows_per_shard, work.bytes_per_shard)
-        self.first, self.position, self.attempt = first, position, attempt
-        self.failed: dict[int, Rejection] = {}
-        self.ended = False
-        """Whether the item ends with the shard that was read last."""
-        limits = segment.session.limits
-        self.watchdog = Watchdog(limits.stall_s(remote=item.is_remote) + item.walk_s)
-
-    def pieces(self) -> Iterator[Piece]:
-        """Yield the item's pieces, in order."""
-        shard = self.first
-        with ExitStack() as stack:
-            chunks: _Chunks | None = None
-            while not self.ended:
-                if self.attempt.deaths and self.attempt.shard == shard:
-                    chunks, outcomes = None, self._isolated(shard)
-                else:
-                    chunks = chunks or stack.enter_context(self._reader(shard))
-                    outcomes = self._plain(chunks, shard)
-                held: list[Outcome] = []
-                number = 0
-                for outcome in outcomes:
-                    if self._is_full(held):
-                        yield self._piece(shard, number, held, ends_shard=False)
-                        held, number = [], number + 1
-                    held.append(outcome)
-                    self.position += outcome.num_rows
-                yield self._piece(shard, number, held, ends_shard=True)
-                shard += 1
-                self.attempt.advance(shard)
-
-    def _piece(self, shard: int, number: int, held: Sequence[Outcome], *, ends_shard: bool) -> Piece:
-        place = Place(self.item.name, shard, number, ends_shard, ends_shard and self.ended)
-        return Piece(place, concatenated(held, self.segment.schema))
-
-    def _is_full(self, held: Sequence[Outcome]) -> bool:
-        return not self.segment.writes and sum(outcome.accepted.nbytes for outcome in held) >= PIECE_BYTES
-
-    @contextmanager
-    def _reader(self, first: int) -> Iterator["_Chunks"]:
-        chunks = self.source.read(self.item, self.size, first, self.failed)
-        with ExitStack() as stack:
-            # What kills in reading must not do so ahead, before the shards that came earlier are written.
-            gains = self.segment.session.prefetches or self.segment.resources.cpus > 1 or self.item.is_remote
-            if gains and not self.attempt.deaths:
-                chunks = stack.enter_context(read_ahead(chunks))
-            yield _Chunks(chunks)
-
-    def _plain(self, chunks: "_Chunks", shard: int) -> Iterator[Outcome]:
-        if shard and (chunks.next is None or chunks.next.shard != shard):
-            raise InputError(
-                f"{self.item.files[0].uri}: no rows of shard {shard} are there, although the shards before it are; "
-                "the input is not the one that this run was planned for. Restore it, then --resume"
-            )
-        for outcome in self.segment.flow(chunks.of_shard(shard), self.watchdog):
-            self.watchdog.progress()
-            yield outcome
-        self.ended = chunks.next is None
-
-    def _isolated(self, shard: int) -> Iterator[Outcome]:
-        """The outcomes of a shard over which a worker died, through child processes."""
-        logger.warning(
-            "%s/%d: a worker died over this shard; its rows are read and computed one at a time, in child processes",
-            self.item.name,
-            shard,
-        )
-        limits, stages, schema = self.segment.session.limits, self.segment.stages, self.segment.schema
-        isolation = Isolation(self.source, stages, schema, limits, self.failed)
-        # The children have limits of their own.
-        with isolation, self.watchdog.suspended():
-            self.ended = True
-            for chunk in isolation.read(self.item, self.size, shard, self.position):
-                if chunk.shard != shard:
-                    self.ended = False
-                    break
-                yield chunk.outcome
-            isolation.refuse_alike(f"{self.item.name}/{shard}")
-
-
-class _Chunks:
-    """The chunks of an item; the next one is read before it is asked for, which tells whether its shard goes on."""
-
-    def __init__(self, chunks: Iterator[Chunk]) -> None:
-        self._chunks = chunks
-        self.next = next(chunks, None)
-
-    def of_shard(self, shard: int) -> Iterator[Outcome]:
-        """The outcomes of one shard, the next one that has any."""
-        while self.next is not None and self.next.shard == shard:
-            yield self.next.outcome
-            self.next = next(self._chunks, None)
+        return written_row(place, piece.outcome.num_rows, parts, rejected_parts)
 
 
 def _through(

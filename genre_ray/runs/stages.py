@@ -46,33 +46,46 @@ class ShardSize:
     Attributes:
         rows: rows of a shard; only an item's last shard, or one that ends by its bytes, has fewer.
         bytes: bytes of the rows as the source reads them; a single larger row is a shard of its own.
+        piece_bytes: likewise, bytes that end a piece of a shard.
     """
 
     rows: int
     bytes: int = 2**29
+    piece_bytes: int = 2**62
 
 
 class ShardCounter:
-    """Assigns the rows of an item to shards, one row after another."""
+    """Assigns the rows of an item to shards and pieces, one row after another.
+
+    Attributes:
+        shard: the shard of the row that was added last.
+        piece: its piece of the shard, counted from 0.
+    """
 
     def __init__(self, size: ShardSize) -> None:
         self.size = size
-        self.shard = self.rows = self.bytes = 0
+        self.shard = self.piece = 0
+        self._rows = self._bytes = self._piece_bytes = 0
 
     def add(self, row_bytes: int) -> int:
         """Return the shard of the item's next row, which is `row_bytes` long as the source reads it."""
-        if self.rows == self.size.rows or (self.rows and self.bytes + row_bytes > self.size.bytes):
-            self.shard, self.rows, self.bytes = self.shard + 1, 0, 0
-        self.rows += 1
-        self.bytes += row_bytes
+        if self._rows == self.size.rows or (self._rows and self._bytes + row_bytes > self.size.bytes):
+            self.shard, self.piece = self.shard + 1, 0
+            self._rows = self._bytes = self._piece_bytes = 0
+        elif self._piece_bytes >= self.size.piece_bytes:
+            self.piece, self._piece_bytes = self.piece + 1, 0
+        self._rows += 1
+        self._bytes += row_bytes
+        self._piece_bytes += row_bytes
         return self.shard
 
 
 class Chunk(NamedTuple):
-    """Consecutive rows of one shard as a source reads them: a few MiB, since several chunks are held at once."""
+    """Consecutive rows of one piece as a source reads them: a few MiB, since several chunks are held at once."""
 
     shard: int
     outcome: Outcome
+    piece: int = 0
 
 
 class Source(Protocol):

@@ -30,7 +30,7 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
     source, parse = DocumentSource((str(archive),)), ParseDocuments().open()
     (item,) = source.cut(source.list_inputs(), SHARD.rows)
     # The parser is compiled, and the archive in the system's cache, before anything is measured.
-    chunks = [outcome.accepted for _, outcome in source.read(item, SHARD)]
+    chunks = [outcome.accepted for _, outcome, _ in source.read(item, SHARD)]
     parse(chunks[0])
 
     def read() -> None:
@@ -41,7 +41,7 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
 
     def both() -> None:
         with read_ahead(source.read(item, SHARD)) as ahead:
-            exhaust(parse(outcome.accepted) for _, outcome in ahead)
+            exhaust(parse(outcome.accepted) for _, outcome, _ in ahead)
 
     yield compare(
         "tar.zst to vectors beside the slower of reading and parsing alone",

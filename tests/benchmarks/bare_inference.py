@@ -76,7 +76,7 @@ def document_batches(archive: str) -> Iterator[pa.RecordBatch]:
 
     source, parse = DocumentSource((archive,)), ParseDocuments().open()
     (item,) = source.cut(source.list_inputs(), PART_ROWS)
-    for _, outcome in source.read(item, ShardSize(PART_ROWS)):
+    for _, outcome, _ in source.read(item, ShardSize(PART_ROWS)):
         yield from parse(outcome.accepted).accepted.to_batches()
 
 

@@ -61,7 +61,7 @@ def rows_of(chunks):
     """(shard, address, content or reason) of every row; accepted rows of a chunk come first."""
     return [
         (shard, row["source_uri"], row.get("payload", row.get("reason")))
-        for shard, outcome in chunks
+        for shard, outcome, _ in chunks
         for rows in outcome
         for row in rows.to_pylist()
     ]
@@ -115,7 +115,7 @@ def test_shards_are_the_same_wherever_a_read_begins(catalog, rows, shard_bytes, 
     chunks = list(source.read(item, size, first, singly=singly))
     assert sorted(rows_of(chunks)) == sorted(row for row in everything if row[0] >= first)
     assert [chunk.shard for chunk in chunks] == sorted(chunk.shard for chunk in chunks)
-    assert all(outcome.num_rows == 1 if singly else outcome.num_rows for _, outcome in chunks)
+    assert all(outcome.num_rows == 1 if singly else outcome.num_rows for _, outcome, _ in chunks)
 
 
 def test_chunks_end_by_rows_and_by_bytes(tmp_path, monkeypatch):

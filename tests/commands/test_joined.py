@@ -55,7 +55,7 @@ def features(sample, write_features):
     documents = DocumentSource((str(sample / "emotify" / "documents.tar.zst"),))
     parse = ParseDocuments().open()
     (item,) = documents.cut(documents.list_inputs(), 1000)
-    read = [outcome for _, outcome in documents.read(item, ShardSize(1000))]
+    read = [outcome for _, outcome, _ in documents.read(item, ShardSize(1000))]
     (rows, rejected) = zip(*(parse(outcome.accepted) for outcome in read), strict=True)
     assert not pa.concat_tables([*rejected, *(outcome.rejected for outcome in read)])
     columns = pa.concat_tables(rows).combine_chunks()

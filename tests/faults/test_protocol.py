@@ -30,7 +30,7 @@ from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.pieces import summaries
 from genre_ray.runs.plan import RemainingWork, WorkItem, settle_plans
 from genre_ray.runs.segment import Segment, Session
-from genre_ray.runs.stages import Chunk, Resources, ShardSize, compute, open_stages
+from genre_ray.runs.stages import Chunk, Resources, ShardCounter, ShardSize, compute, open_stages
 from genre_ray.runs.watchdog import Limits
 from genre_ray.storage import objects, tables, transactions
 from genre_ray.storage.objects import StoredFile
@@ -73,10 +73,15 @@ class Numbers:
         self, item: WorkItem, size: ShardSize, first_shard: int = 0, failed: object = None, *, singly: bool = False
     ) -> Iterator[Chunk]:
         (file,) = item.files
-        for start in range(first_shard * size.rows, file.size, size.rows):
-            names = [f"{file.name}/{row}" for row in range(start, min(start + size.rows, file.size))]
-            rows = pa.table({"source_uri": names, "recording_id": [None] * len(names)}, self.schema)
-            yield Chunk(start // size.rows, Outcome(rows, rejections([])))
+        counter, places = ShardCounter(size), []
+        for _ in range(file.size):
+            counter.add(1)
+            places.append((counter.shard, counter.piece))
+        for shard, piece in sorted(set(places)):
+            names = [f"{file.name}/{row}" for row, place in enumerate(places) if place == (shard, piece)]
+            if shard >= first_shard:
+                rows = pa.table({"source_uri": names, "recording_id": [None] * len(names)}, self.schema)
+                yield Chunk(shard, Outcome(rows, rejections([])), piece)
 
     def shards(self) -> list[list[str]]:
         items = [WorkItem("", "", (file,)) for file in self.files]
@@ -123,13 +128,15 @@ class SameProcess:
         for chunk in self.source.read(item, size, shard):
             # The one row that tells that the next shard begins is not computed here.
             computed = self.compute(chunk.outcome.accepted) if chunk.shard == shard else chunk.outcome
-            yield Chunk(chunk.shard, computed)
+            yield chunk._replace(outcome=computed)
 
     def compute(self, rows: pa.Table) -> Outcome:
         return compute(self.opened, rows)
 
     def refuse_alike(self, shard: str) -> None:
         pass
+
+    found_deaths = False
 
 
 def _bad(row: str) -> bool:
@@ -333,7 +340,10 @@ def stage_of(tmp_path, monkeypatch):
     for name in OBJECT_OPERATIONS:
         monkeypatch.setattr(objects, name, wrapped(name, getattr(objects, name)))
     monkeypatch.setattr(execute, "COMMIT_SHARDS", COMMIT_SHARDS)
-    monkeypatch.setattr("genre_ray.runs.segment.Isolation", SameProcess)
+    for module in ("segment", "reading"):
+        monkeypatch.setattr(f"genre_ray.runs.{module}.Isolation", SameProcess)
+    # Shards of three rows are three pieces.
+    monkeypatch.setattr("genre_ray.runs.segment.PIECE_BYTES", 1)
     monkeypatch.setattr("genre_ray.runs.batch.cluster.connect", lambda: None)
     monkeypatch.setattr("genre_ray.runs.batch.execute", lambda *args: _execute(stages[-1], *args))
     # Waiting for others would be waiting for oneself: they run when this one gives the turn.

@@ -53,9 +53,8 @@ class Rows:
             if (shard := counter.add(1)) >= first_shard:
                 time.sleep(0.003)
                 uri = f"{item.files[0].name}/{row}"
-                yield Chunk(
-                    shard, Outcome(pa.table({"source_uri": [uri], "recording_id": [None]}, ROW), rejections([]))
-                )
+                rows = pa.table({"source_uri": [uri], "recording_id": [None]}, ROW)
+                yield Chunk(shard, Outcome(rows, rejections([])), counter.piece)
 
 
 @dataclass

@@ -384,7 +384,7 @@ def test_a_bad_row_has_its_reason_and_takes_no_other_with_it(case, tmp_path):
     read = [
         outcome
         for item in source.cut(source.list_inputs(), 10_000)
-        for _, outcome in source.read(item, ShardSize(10_000))
+        for _, outcome, _ in source.read(item, ShardSize(10_000))
     ]
     parse = ParseDocuments().open()
     found = [*(parse(documents) for documents, _ in read), *read]

@@ -65,26 +65,27 @@ class Numbers:
         self, item: WorkItem, size: ShardSize, first_shard: int = 0, failed=None, *, singly=False
     ) -> Iterator[Chunk]:
         rows = [f"{file.name}/{row}" for file in item.files for row in range(file.size)]
-        counter, held, at = ShardCounter(size), [], 0
+        counter, held, at = ShardCounter(size), [], (0, 0)
         for position, row in enumerate(rows):
             shard = counter.add(self.row_bytes)
             if shard < first_shard:
                 continue
-            if held and (shard != at or len(held) == (1 if singly else CHUNK_ROWS)):
-                yield self._chunk(at, held)
+            place = (shard, counter.piece)
+            if held and (place != at or len(held) == (1 if singly else CHUNK_ROWS)):
+                yield self._chunk(*at, held)
                 held = []
-            at = shard
+            at = place
             why = (failed or {}).get(position)
             if why is None and row in self.harm:
                 self.harm[row]()
             held.append((row, why or (Rejection("unread", "") if row in self.rejected else None)))
         if held:
-            yield self._chunk(at, held)
+            yield self._chunk(*at, held)
 
-    def _chunk(self, shard: int, rows) -> Chunk:
+    def _chunk(self, shard: int, piece: int, rows) -> Chunk:
         accepted = [row for row, why in rows if why is None]
         table = pa.table({"source_uri": accepted, "recording_id": [None] * len(accepted)}, self.schema)
-        return Chunk(shard, Outcome(table, rejections((row, why) for row, why in rows if why is not None)))
+        return Chunk(shard, Outcome(table, rejections((row, why) for row, why in rows if why is not None)), piece)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from genre_ray.catalog.sources import DocumentSource
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError, InputError
 from genre_ray.features.table import ParseDocuments
-from genre_ray.outcomes import Outcome, Reason, rejections
+from genre_ray.outcomes import Outcome, Reason, Rejection, rejections
 from genre_ray.runs import cluster, execute
 from genre_ray.runs.attempts import MAX_DEATHS, attempts_folder, begin_attempt
 from genre_ray.runs.dataflow import Chain, segments
@@ -150,7 +150,7 @@ def test_a_row_that_is_well_when_it_is_alone_is_kept(tmp_path):
     assert rejected.num_rows == 0
 
 
-@pytest.mark.parametrize(("harm", "count"), [(hang, 2), (refuse_memory, 3), (leave, 8)])
+@pytest.mark.parametrize(("harm", "count"), [(hang, 8), (leave, 9)])
 def test_rows_that_all_fail_alike_are_an_error_and_not_as_many_rejections(harm, count):
     """A limit that no row can keep, or a library that is broken, says nothing about the rows."""
     names = [f"r{row}" for row in range(count)]
@@ -295,7 +295,7 @@ def written(segment, work):
 
 def died(tmp_path, shard, session="one"):
     """What a worker leaves that dies over a shard."""
-    begin_attempt(attempts_folder(str(tmp_path), session, 0), "0000-n000").advance(shard)
+    begin_attempt(attempts_folder(str(tmp_path), session, 0), "0000-n000").begin(shard)
 
 
 def read(folder, column):
@@ -374,7 +374,7 @@ def test_the_attempt_marker_is_there_before_anything_is_read(started, numbers_of
 
     _, segment, work = started(Looking(numbers_of(7).files), Poisoned({}), 7)
     written(segment, work)
-    assert found == [{"shard": 0, "deaths": 0}]
+    assert found == [{"shard": 0, "deaths": {}, "failed": {}, "is_finished": False}]
 
 
 def test_ten_orderly_stops_during_one_shard_do_not_lock_the_run(started, numbers_of, tmp_path):
@@ -389,16 +389,72 @@ def test_ten_orderly_stops_during_one_shard_do_not_lock_the_run(started, numbers
 def test_workers_that_die_over_a_shard_whatever_is_done_end_the_run_with_a_message(tmp_path):
     """What kills outside of reading and computing is not tried for ever."""
     for count in range(MAX_DEATHS):
-        attempt = begin_attempt(str(tmp_path), "a000")
-        assert attempt.deaths == count
-        attempt.advance(0)
+        assert begin_attempt(str(tmp_path), "a000").deaths == ({0: count} if count else {})
     with pytest.raises(GenreRayError, match="a000/0: 10 workers died over this shard"):
         begin_attempt(str(tmp_path), "a000")
-    begin_attempt(str(tmp_path), "other").advance(4)
-    again = begin_attempt(str(tmp_path), "other")
-    assert (again.deaths, again.shard) == (1, 4)
-    again.advance(5)
-    assert (again.deaths, again.shard) == (0, 5)
+
+
+def test_deaths_are_those_of_each_shard_and_of_work_that_was_not_done(tmp_path):
+    attempt = begin_attempt(str(tmp_path), "a", 2)
+    attempt.begin(4)
+    attempt = begin_attempt(str(tmp_path), "a", 2)
+    assert (attempt.deaths, attempt.shard) == ({4: 1}, 2)
+    attempt.failed[17] = Rejection(Reason.TIMED_OUT, "took long")
+    attempt.begin(6)
+    attempt = begin_attempt(str(tmp_path), "a", 2)
+    assert (attempt.deaths, attempt.failed) == ({4: 1, 6: 1}, {17: Rejection(Reason.TIMED_OUT, "took long")})
+    attempt.clear(4)
+    attempt.finish()
+    for _ in range(2 * MAX_DEATHS):
+        attempt = begin_attempt(str(tmp_path), "a", 2)
+        assert (attempt.deaths, attempt.is_retry) == ({6: 1}, True)
+        attempt.finish()
+
+
+class Passing(Poisoned):
+    """Hands its rows on as they came."""
+
+    def keep(self, rows):
+        super().keep(rows)
+        return Outcome(rows, rejections([]))
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 3, 1000])
+def test_a_reader_that_died_twice_yields_the_pieces_that_it_would_have(
+    numbers_of, tmp_path, monkeypatch, contents, piece_bytes
+):
+    """Pieces were cut by what they hold, and an isolated attempt's were others: rows came twice, or never.
+
+    And only the shard of the last death was isolated, so that two rows that kill stopped the run.
+    """
+    monkeypatch.setattr("genre_ray.runs.segment.PIECE_BYTES", piece_bytes)
+    source = numbers_of(40, rejected=("f000/2", "f000/17"))
+    first = Passing({}, name="first", schema=source.schema)
+    chain = Chain(source, (first, Poisoned({}, resources=Resources(0.5))))
+    ledger = Ledger.claim(str(tmp_path), "data", chain.schema, make_identity("job", {}), resume=True)
+    plans = settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, 8)
+    (work,) = ledger.remaining(plans)
+    reader, writer = segments(chain, Session("one", ledger.arguments, LIMITS), Execution())
+    task = pa.Table.from_pylist([work._asdict()])
+    undisturbed = list(reader(task))
+    killing = Passing({"f000/3": leave, "f000/27": segfault}, name="first", schema=source.schema)
+    deadly = replace(reader, stages=(killing,), session=replace(reader.session, name="two"))
+    for shard in (0, 3):  # the deaths that both rows left
+        begin_attempt(deadly.attempts_uri, work.item).begin(shard)
+    retried = list(deadly(task))
+    assert len(retried) == len(undisturbed)
+    # Ray has taken two pieces before, and takes the others by their position.
+    rows = [row for block in undisturbed[:2] + retried[2:] for out in writer(block) for row in out.to_pylist()]
+    shards = list(summaries(rows))
+    assert [shard.rows_in for shard in shards] == [8] * 5
+    ledger.commit(shards)
+    kept, rejected = contents(tmp_path)
+    assert sorted(kept + rejected) == sorted(f"f000/{row}" for row in range(40))
+    assert "f000/27" in rejected
+    # A finished task that is repeated, since a node was lost with what it had yielded, is nobody's death.
+    undying = replace(deadly, stages=(first,))
+    for _ in range(MAX_DEATHS + 1):
+        assert len(list(undying(task))) == len(undisturbed)
 
 
 @pytest.mark.slow
