@@ -70,7 +70,7 @@ def rows_of(chunks):
 def test_documents_become_rows_with_their_names_and_ids(tmp_path):
     write_archive(tmp_path, [("low/54551AAD-4FCA-4BA4-9CE2-F6B2D9B5FCEB-2.json", b"{}"), ("a.json", b"")], "dump.tgz")
     source, item = source_of(tmp_path)
-    ((shard, (accepted, rejected)),) = source.read(item, ShardSize(10))
+    ((shard, (accepted, rejected), _),) = source.read(item, ShardSize(10))
     assert accepted.schema.equals(DOCUMENTS)
     assert source.schema.equals(DOCUMENTS)
     assert rejected.schema.equals(REJECTED_ROW)

@@ -160,7 +160,7 @@ def test_only_the_columns_that_are_asked_for_are_read(write_features):
     assert source.schema.names == ["recording_id", "features"]
     (item,) = source.cut(source.list_inputs(), 4)
     chunks = list(source.read(item, ShardSize(4)))
-    assert [(shard, rows.schema.names, rows.num_rows) for shard, (rows, _) in chunks] == [
+    assert [(shard, rows.schema.names, rows.num_rows) for shard, (rows, _), _ in chunks] == [
         (0, ["recording_id", "features"], 4),
         (1, ["recording_id", "features"], 1),
     ]

@@ -26,6 +26,7 @@ from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.isolation import Isolation
 from genre_ray.runs.ledger import Ledger
+from genre_ray.runs.pieces import summaries
 from genre_ray.runs.plan import settle_plans
 from genre_ray.runs.segment import Session
 from genre_ray.runs.stages import Resources, ShardSize
