@@ -315,7 +315,7 @@ def test_a_pipe_among_the_inputs_is_a_row_and_does_not_block(tmp_path, name):
     os.mkfifo(tmp_path / name)
     source = DocumentSource((str(tmp_path),))
     (item,) = source.cut(source.list_inputs(), 10)
-    ((_, (accepted, rejected)),) = source.read(item, ShardSize(10))
+    ((_, (accepted, rejected), _),) = source.read(item, ShardSize(10))
     (row,) = rejected.to_pylist()
     assert accepted.num_rows == 0
     assert row["reason"] == (Reason.UNREADABLE if name == "song.json" else Reason.ARCHIVE_UNREADABLE)

@@ -119,7 +119,7 @@ def test_documents_are_parsed_and_then_scored(make_bundle, sample):
     bundle, _, _ = make_bundle(FEATURE_COLUMNS)
     source = DocumentSource((str(sample / "acousticbrainz"),))
     (item,) = source.cut(source.list_inputs(), 10)
-    ((_, documents),) = source.read(item, ShardSize(10))
+    ((_, documents, _),) = source.read(item, ShardSize(10))
     parsed = ParseDocuments().open()(documents.accepted)
     stage = Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
     assert set(stage.columns) <= set(ParseDocuments.schema.names)
