@@ -86,7 +86,9 @@ class Ledger:
             _refuse_other_table(uri, output, identity, resume=resume)
         objects.require_preconditions(objects.join(output, "_run", "probe"))
         for uri, table_schema in schemas.items():
-            if tables.create_table(uri, table_schema, properties):
+            # What readers need stays in the table when its parts are merged.
+            metadata = {key.decode(): value.decode() for key, value in (table_schema.metadata or {}).items()}
+            if tables.create_table(uri, table_schema, {**metadata, **properties}):
                 resume = True  # the output is ours: what is there by now is of a driver that joined
             else:
                 _refuse_other_table(uri, output, identity, resume=resume)

@@ -113,17 +113,18 @@ def dataset(uri: str, version: int | None = None) -> "Dataset":
 
 
 def part_metadata(uri: str) -> dict[str, str]:
-    """The `genre_ray.*` metadata of the table's Parquet parts, without the prefix; empty for a table without parts."""
+    """The `genre_ray.*` metadata of the table's Parquet parts, without the prefix; empty for a table without parts.
+
+    Parts that Delta's OPTIMIZE merged have none: then the table's properties state the same.
+    """
     parts = list_parts(uri)
     if not parts:
         return {}
     with open_part(objects.join(uri, parts[0].path)) as part:
-        metadata = part.schema_arrow.metadata or {}
-    return {
-        key.decode().removeprefix("genre_ray."): value.decode()
-        for key, value in metadata.items()
-        if key.startswith(b"genre_ray.")
-    }
+        stated = {key.decode(): value.decode() for key, value in (part.schema_arrow.metadata or {}).items()}
+    if not any(key.startswith("genre_ray.") for key in stated):
+        stated = open_table(uri).metadata().configuration
+    return {key.removeprefix("genre_ray."): value for key, value in stated.items() if key.startswith("genre_ray.")}
 
 
 @contextmanager
