@@ -350,7 +350,9 @@ def test_a_death_while_the_next_shard_was_begun_is_found_there(started, numbers_
     )
 
 
-def test_rows_are_prefetched_where_that_gains_but_not_those_of_a_shard_where_a_worker_died(started, numbers_of, tmp_path):
+def test_rows_are_prefetched_where_that_gains_but_not_those_of_a_shard_where_a_worker_died(
+    started, numbers_of, tmp_path
+):
     """What kills in reading must find the shards before it written."""
     readers = []
 
