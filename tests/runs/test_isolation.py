@@ -282,6 +282,12 @@ def test_a_store_that_is_tried_again_for_minutes_is_no_hang():
     assert Limits(item_timeout_s=0.5).stall_s(remote=True) >= 8 * 70
 
 
+@pytest.fixture(autouse=True)
+def _fresh_process(monkeypatch):
+    """Sessions of the same name are the same to a process, and every test here is a session of its own."""
+    monkeypatch.setattr("genre_ray.runs.segment._opened", {})
+
+
 @pytest.fixture
 def started(numbers_of, tmp_path):
     """`started(source, stage, rows_per_shard)`: (ledger, the only segment, its only work), nothing done yet."""
@@ -477,7 +483,7 @@ def test_deadly_rows_on_a_cluster(ray_cluster, numbers_of, contents, tmp_path):
     cluster.connect()
     source = numbers_of(23, 9, 30, harm={"f001/7": segfault, "f002/29": hang})
     poison = {"f000/7": segfault, "f000/8": allocate, "f000/9": leave, "f001/3": hang}
-    settings = Execution(workers=2, rows_per_shard=8, item_timeout_s=1.0, item_memory_mib=512)
+    settings = Execution(workers=2, rows_per_shard=8, item_timeout_s=4.0, item_memory_mib=256)
     chain = Chain(source, (Poisoned(poison),))
     ledger = Ledger.claim(str(tmp_path), "data", chain.schema, make_identity("job", {}), resume=True)
     plans = settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, settings.rows_per_shard)
