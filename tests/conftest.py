@@ -315,11 +315,12 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
         import numpy as np
         import pyarrow as pa
 
+        from genre_ray.features.spec import FeatureSpec
         from genre_ray.storage import tables
-        from genre_ray.storage.schemas import features_schema
+        from genre_ray.storage.schemas import FEATURES
 
         values = np.asarray(values, dtype=np.float32)
-        schema = features_schema(names or [f"c{column}" for column in range(values.shape[1])])
+        spec = FeatureSpec.of_columns("test", names or [f"c{column}" for column in range(values.shape[1])])
         filled: dict[str, Sequence[Any]] = {
             "recording_id": [f"r{row:04d}" for row in range(len(values))],
             "submission": [0] * len(values),
@@ -330,15 +331,15 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
             **columns,
             "features": values.tolist(),
         }
-        rows = pa.table(filled, schema)
+        rows = pa.table(filled, FEATURES)
         uri = str(tmp_path / name)
-        tables.create_table(uri, schema, {})
+        tables.create_table(uri, FEATURES, spec.properties())
         step = -(-len(values) // parts)
         written = [
             tables.write_part(uri, f"part-{start:06d}", rows.slice(start, step))
             for start in range(0, len(values), step)
         ]
-        tables.append(tables.open_table(uri), [tables.Append("run/0", written)], schema)
+        tables.append(tables.open_table(uri), [tables.Append("run/0", written)], FEATURES)
         return uri
 
     return write
@@ -384,7 +385,7 @@ def write_run() -> Callable[..., Any]:
         from genre_ray.runs.ledger import Ledger, ShardSummary
         from genre_ray.runs.plan import WorkItem, settle_plans
         from genre_ray.storage import tables
-        from genre_ray.storage.schemas import REJECTED
+        from genre_ray.storage.schemas import REJECTED, list_of
 
         def stated(shard: Shard) -> int:
             return shard.kept + shard.rejected if shard.stated is None else shard.stated
@@ -394,7 +395,7 @@ def write_run() -> Callable[..., Any]:
             return (tables.write_part(uri, name, rows),) if rows.num_rows else ()
 
         rows_of = {name: sum(map(stated, shards)) for name, shards in items.items()} | (planned or {})
-        schema = pa.schema([("recording_id", pa.string()), ("features", pa.list_(pa.float32(), 3))])
+        schema = pa.schema([("recording_id", pa.string()), ("features", list_of(pa.float32()))])
         ledger = Ledger.claim(output, "data", schema, make_identity("job", {}), resume=True)
         work_items = [WorkItem(name, "table", (), rows_of[name]) for name in items]
         settle_plans(output, Inventory(()), lambda *_: work_items, rows_per_shard)

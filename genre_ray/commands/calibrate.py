@@ -14,7 +14,7 @@ from genre_ray.config import JobConfiguration
 from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
 from genre_ray.errors import InputError
 from genre_ray.features.table import FeatureRows
-from genre_ray.inference.answers import Relabel
+from genre_ray.inference.answers import Relabel, predictions_properties
 from genre_ray.inference.bundles import open_bundle
 from genre_ray.inference.recordings import recording_labels
 from genre_ray.inference.target import Target, find_target, read_targets
@@ -71,6 +71,7 @@ def _relabel(configuration: CalibrateConfiguration, bundle: Bundle, target: Targ
         table="predictions",
         source=FeatureRows(configuration.predictions, limit=configuration.limit, columns=Relabel.columns),
         stages=[Relabel(target.policy, target.taxonomy, bundle.bundle_id)],
+        properties=predictions_properties(target.policy, target.taxonomy),
         bundles=[bundle.bundle_id],
     )
     if configuration.run_tsv and not configuration.dry_run:
@@ -177,8 +178,9 @@ def _refuse_other_model(predictions: str, bundle: Bundle, target: Target) -> Non
             f"{predictions}: expected scores of {bundle.uri} ({', '.join(sorted(models))}), found those of "
             f"{', '.join(sorted(found - models))}; name the bundle that gave them"
         )
-    labels = json.loads(tables.part_metadata(predictions).get("labels", "[]"))
-    if tuple(labels) != target.labels or "all_scores" not in tables.dataset(predictions).schema.names:
+    table = tables.open_table(predictions)
+    labels = json.loads(tables.properties_of(table).get("labels", "[]"))
+    if tuple(labels) != target.labels or "all_scores" not in tables.schema_of(table).names:
         raise InputError(
             f"{predictions}: expected the scores of all {len(target.labels)} labels of {target.taxonomy}, found others "
             "or none; predict with --all-scores, and with that --target"

@@ -2,7 +2,8 @@
 
 A version of each table without them is committed at once; the parts that older versions name go when these are older
 than the retention, by this or a later `erase` or `vacuum`. The log keeps its transactions: a `--resume` brings nothing
-back. Plans keep the names of input files, and inputs keep the documents: those are the owner's to remove.
+back. Plans keep the names of input files, and inputs keep the documents: those are the owner's to remove. The log names
+the erased ids in the commit that erased them, until Delta removes that commit (after 30 days, by its default).
 """
 
 import logging
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 from genre_ray.catalog.names import identifier, identify
 from genre_ray.config import JobConfiguration
 from genre_ray.errors import InputError
+from genre_ray.runs.compact import record_checksums
 from genre_ray.runs.verify import roots
 from genre_ray.storage import bundles, history, objects, tables
 from genre_ray.storage.transactions import LOG
@@ -86,6 +88,10 @@ def _erase(uri: str, wanted: frozenset[str], configuration: EraseConfiguration) 
         logger.info("%s: would erase %d rows", uri, count)
         return
     logger.info("%s: erased %d rows", uri, history.erase_rows(uri, going))
+    table = tables.open_table(uri)
+    if "run_id" in tables.properties_of(table):
+        # An erasure that ended before this is completed by the next one.
+        record_checksums(uri, table)
     removed = history.vacuum(uri, configuration.retention_hours, dry_run=False)
     logger.info("%s: removed %d parts of versions older than %g h", uri, removed, configuration.retention_hours)
 

@@ -141,8 +141,7 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
     """What the inputs of an evaluation hold, by content where they are files, by run and version where tables."""
     if evaluation.predictions is not None:
         table = tables.open_table(evaluation.predictions)
-        metadata = table.metadata()
-        writer = metadata.configuration.get("genre_ray.run_id") or str(metadata.id)
+        writer = tables.properties_of(table).get("run_id") or str(table.metadata().id)
         predictions = {"predictions_run": writer, "predictions_version": table.version()}
     else:
         predictions = {"run_sha256": _sha256(str(evaluation.run))}
@@ -159,7 +158,7 @@ def _sha256(uri: str) -> str:
 
 def _taxonomy(evaluation: Evaluation) -> str | None:
     if evaluation.taxonomy is None and evaluation.predictions is not None:
-        return tables.part_metadata(evaluation.predictions).get("taxonomy")
+        return tables.properties(evaluation.predictions).get("taxonomy")
     return evaluation.taxonomy
 
 

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from genre_ray.commands.learning import LearningConfiguration, learn
 from genre_ray.errors import InputError
-from genre_ray.features.table import table_columns
+from genre_ray.features.spec import read_spec
 from genre_ray.inference.bundles import check_columns, open_bundle
 from genre_ray.inference.predictor import build
 from genre_ray.models.essentia import EssentiaNetwork
@@ -25,7 +25,7 @@ class FuseConfiguration(LearningConfiguration):
 
 def run(configuration: FuseConfiguration) -> int:
     """Carry the job out; return its exit code."""
-    columns = table_columns(configuration.features)
+    columns = read_spec(configuration.features).columns
     sources = [open_bundle(uri) for uri in configuration.bundles]
     for source in sources:
         check_columns(source, columns, configuration.features)

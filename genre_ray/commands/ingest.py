@@ -5,6 +5,7 @@ from pydantic import Field
 from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
 from genre_ray.catalog.sources import DocumentSource, refuse_output_among
 from genre_ray.config import JobConfiguration
+from genre_ray.features.columns import ESSENTIA
 from genre_ray.features.table import ParseDocuments
 from genre_ray.runs.batch import run_batch
 
@@ -28,4 +29,11 @@ def run(configuration: IngestConfiguration) -> int:
         configuration.max_members,
         configuration.max_expansion,
     )
-    return run_batch(configuration, job="ingest", table="features", source=source, stages=[ParseDocuments()])
+    return run_batch(
+        configuration,
+        job="ingest",
+        table="features",
+        source=source,
+        stages=[ParseDocuments()],
+        properties=ESSENTIA.properties(),
+    )

@@ -14,7 +14,7 @@ from genre_ray.catalog.identifiers import read_identifiers
 from genre_ray.config import JobConfiguration, Settings
 from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
 from genre_ray.features.columns import schema_hash
-from genre_ray.features.table import table_columns
+from genre_ray.features.spec import read_spec
 from genre_ray.inference.predictor import Predictor, to_tensors
 from genre_ray.inference.recordings import average_submissions
 from genre_ray.inference.target import Target
@@ -130,7 +130,7 @@ def learn(
     if not configuration.dry_run and already_done(configuration, identity):
         return 0
     version = identity["features_version"]
-    table_columns(configuration.features)  # refuses what is not a features table
+    read_spec(configuration.features)  # refuses what is not a features table
     examples = _read_examples(configuration, version)
     if configuration.dry_run:
         logger.info("would train %s on them with %s", system.name, rules)
@@ -196,7 +196,7 @@ def _counted(examples: Examples) -> str:
 
 
 def _describe(configuration: LearningConfiguration, identity: Identity, task: Task) -> dict[str, Any]:
-    columns = table_columns(configuration.features)
+    columns = read_spec(configuration.features).columns
     return {
         "system": task.system.name,
         "task": task.system.outputs.task,

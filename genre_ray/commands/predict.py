@@ -10,7 +10,9 @@ from genre_ray.catalog.run_file import format_run
 from genre_ray.catalog.sources import DocumentSource, refuse_output_among
 from genre_ray.config import JobConfiguration
 from genre_ray.features.columns import FEATURE_COLUMNS
-from genre_ray.features.table import FeatureRows, ParseDocuments, table_columns
+from genre_ray.features.spec import read_spec
+from genre_ray.features.table import FeatureRows, ParseDocuments
+from genre_ray.inference.answers import predictions_properties
 from genre_ray.inference.batch import Score
 from genre_ray.inference.bundles import check_columns, open_bundle
 from genre_ray.inference.mapped import MappedTarget, map_target
@@ -80,7 +82,7 @@ def run(configuration: PredictConfiguration) -> int:
         stages = [ParseDocuments(), score]
     else:
         source = FeatureRows(configuration.features, limit=configuration.limit, columns=Score.columns)
-        check_columns(bundle, table_columns(configuration.features), configuration.features)
+        check_columns(bundle, read_spec(configuration.features).columns, configuration.features)
         stages = [score]
     code = run_batch(
         configuration,
@@ -88,6 +90,7 @@ def run(configuration: PredictConfiguration) -> int:
         table="predictions",
         source=source,
         stages=stages,
+        properties=predictions_properties(target.policy, target.taxonomy),
         bundles=[bundle.bundle_id],
         **({} if mapping is None else {"mapping_sha256": mapping.sha256}),
     )

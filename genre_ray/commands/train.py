@@ -4,7 +4,7 @@ from pydantic import Field
 
 from genre_ray.commands.learning import LearningConfiguration, learn
 from genre_ray.errors import ConfigurationError
-from genre_ray.features.table import table_columns
+from genre_ray.features.spec import read_spec
 from genre_ray.models.preparation import Preparation
 from genre_ray.runs.identity import make_identity
 from genre_ray.storage import tables
@@ -35,7 +35,7 @@ def run(configuration: TrainConfiguration) -> int:
     def prepared(examples: Examples, version: int) -> Preparation:
         training = examples.of("train").rows
         return prepare(
-            table_columns(configuration.features),
+            read_spec(configuration.features).columns,
             lambda: load_rows(configuration.features, version, training),
             configuration.clip_sd,
         )

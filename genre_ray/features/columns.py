@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from genre_ray.catalog.documents import DocumentVersion
+from genre_ray.features.spec import FeatureSpec
 
 STATISTICS = ("dmean", "dmean2", "dvar", "dvar2", "max", "mean", "median", "min", "var")
 KEYS = ("A", "A#", "B", "C", "C#", "D", "D#", "E", "F", "F#", "G", "G#")
@@ -118,6 +119,9 @@ READING_ORDER: tuple[str, ...] = tuple(
 
 FEATURE_COLUMNS: tuple[str, ...] = tuple(sorted(READING_ORDER))
 """The columns as they are stored: 2669 names in string order."""
+
+ESSENTIA = FeatureSpec.of_columns("essentia-2669", FEATURE_COLUMNS)
+"""What `ingest` makes of AcousticBrainz documents."""
 
 ABSENT_PEAK = "bpm_histogram_first_peak_spread"
 """The descriptor under `rhythm` that a "music 2.0" document does not have."""

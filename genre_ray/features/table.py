@@ -1,6 +1,6 @@
 """The features table: how documents become its rows, and how its rows are read again."""
 
-import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from genre_ray.runs.plan import WorkItem
 from genre_ray.runs.stages import Chunk, Compute, Resources, ShardSize
 from genre_ray.storage import objects, tables
 from genre_ray.storage.objects import StoredFile
-from genre_ray.storage.schemas import features_schema
+from genre_ray.storage.schemas import FEATURES
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -31,7 +31,7 @@ class ParseDocuments:
     """
 
     name = "parse"
-    schema = features_schema(FEATURE_COLUMNS)
+    schema = FEATURES
     rows_per_call: int | None = None
     resources: Resources | None = None
 
@@ -69,7 +69,6 @@ def _parse(documents: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table]:
 
 
 def _rows(accepted: Sequence[tuple[str, Provenance]], vectors: Vectors) -> pa.RecordBatch:
-    schema = ParseDocuments.schema
     values = [
         [about.recording_id for _, about in accepted],
         [about.submission for _, about in accepted],
@@ -78,10 +77,11 @@ def _rows(accepted: Sequence[tuple[str, Provenance]], vectors: Vectors) -> pa.Re
         [uri for uri, _ in accepted],
         [about.extractor for _, about in accepted],
     ]
-    columns = [pa.array(column, kind) for column, kind in zip(values, schema.types[:-1], strict=True)]
-    kind = schema.field("features").type
-    columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind))
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    columns = [pa.array(column, kind) for column, kind in zip(values, FEATURES.types[:-1], strict=True)]
+    ends = pa.array(np.arange(len(vectors) + 1) * vectors.shape[1], pa.int32())
+    kind = FEATURES.field("features").type
+    columns.append(pa.ListArray.from_arrays(ends, pa.array(vectors.reshape(-1)), type=kind))
+    return pa.RecordBatch.from_arrays(columns, schema=FEATURES)
 
 
 @dataclass(frozen=True)
@@ -103,26 +103,31 @@ class FeatureRows:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns that are read, from the first part.
+        """The columns that are read, with the table's types.
 
         Raises:
-            InputError: there is no table, or it has no rows.
+            InputError: there is no table, or it lacks a column.
         """
-        with tables.open_part(self.list_inputs()[0].uri) as part:
-            found = part.schema_arrow
+        found = tables.schema_of(tables.open_table(self.uri, self.version))
         if self.columns is None:
             return found
-        return pa.schema([found.field(name) for name in found.names if name in self.columns], found.metadata)
+        if missing := sorted({*self.columns} - {*found.names}):
+            raise InputError(f"{self.uri}: expected a table with {', '.join(missing)}, found {', '.join(found.names)}")
+        return pa.schema([field for field in found if field.name in self.columns])
 
     def list_inputs(self) -> list[StoredFile]:
         """The table's parts. Parts never change, so their path is their version.
 
         Raises:
             InputError: there is no table, or it has no rows.
+            StorageError: its first part cannot be read.
         """
         parts = tables.list_parts(self.uri, self.version)
         if not parts:
             raise InputError(f"{self.uri}: expected a table with rows, found an empty one; ingest documents into it")
+        # A damaged table is refused before a run claims its output, as far as one part shows the damage.
+        with tables.open_part(objects.join(self.uri, parts[0].path)):
+            pass
         return [StoredFile(objects.join(self.uri, part.path), part.path, part.size, part.path) for part in parts]
 
     def cut(self, files: Iterable[StoredFile], rows_per_shard: int) -> list[WorkItem]:
@@ -189,21 +194,10 @@ class FeatureRows:
             while end is None or position < end:
                 if (batch := next(batches, None)) is None:
                     return
+                batch = tables.as_table_types(batch, self.schema)
                 rows = pa.Table.from_batches([batch if end is None else batch.slice(0, end - position)])
                 yield position, rows
                 position += rows.num_rows
-
-
-def table_columns(uri: str) -> tuple[str, ...]:
-    """The names of a features table's columns.
-
-    Raises:
-        InputError: it is not a features table.
-    """
-    columns = tables.part_metadata(uri).get("columns")
-    if columns is None:
-        raise InputError(f"{uri}: expected a features table with genre_ray.columns in its parts, found another table")
-    return tuple(json.loads(columns))
 
 
 def _cuts(start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:

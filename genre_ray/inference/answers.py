@@ -1,7 +1,7 @@
 """Rows of the predictions table, made of scores by a policy, and the policy of a table read back.
 
 `labels` and `scores` are the policy's: calibrated, consistent, decided. `all_scores` are as the model gave them, so
-that another policy can decide them again; the parts' metadata hold the policy that decided these.
+that another policy can decide them again; the table's properties state the policy that decided these.
 """
 
 import json
@@ -19,17 +19,16 @@ from genre_ray.storage import tables
 from genre_ray.storage.schemas import predictions_schema
 
 
-def answers_schema(policy: Policy, taxonomy: str, *, all_scores: bool) -> pa.Schema:
-    """The schema of answers in a taxonomy, with all that a reader needs to understand and repeat them."""
+def predictions_properties(policy: Policy, taxonomy: str) -> dict[str, str]:
+    """What the properties of a predictions table state: all that a reader needs to understand and repeat its labels."""
     described = policy.describe()
-    metadata = {
+    return {
         "labels": json.dumps(policy.labels, ensure_ascii=False),
         "thresholds": json.dumps(described.pop("thresholds")),
         "calibration": policy.calibration.method,
         "policy": json.dumps(described),
         "taxonomy": taxonomy,
     }
-    return predictions_schema(metadata, all_scores=all_scores)
 
 
 def answers(
@@ -43,7 +42,7 @@ def answers(
         model_id: the bundle whose model gave the scores.
         rows: `recording_id` and `submission` of each answer.
         scores: finite, (rows, labels), as the model gives them.
-        schema: of the table, by `answers_schema`.
+        schema: of the table, by `predictions_schema`.
     """
     probabilities = policy.probabilities(scores)
     decided, abstained = policy.decide(probabilities)
@@ -89,7 +88,7 @@ class Relabel:
     resources: Resources | None = None
 
     def __post_init__(self) -> None:
-        self.schema = answers_schema(self.policy, self.taxonomy, all_scores=True)
+        self.schema = predictions_schema(all_scores=True)
 
     def open(self) -> Compute:
         """There is nothing to load."""
@@ -107,18 +106,16 @@ def policy_of_table(predictions_uri: str, width: int) -> Policy:
     """The policy that decided a predictions table, whose rows have `width` scores.
 
     Raises:
-        InputError: the table's metadata do not say it, or say it for another number of labels.
+        InputError: the table's properties do not state it, or state it for another number of labels.
     """
-    metadata = tables.part_metadata(predictions_uri)
+    stated = tables.properties(predictions_uri)
     try:
-        labels, thresholds = (json.loads(metadata.get(key, "[]")) for key in ("labels", "thresholds"))
+        labels, thresholds = (json.loads(stated[key]) for key in ("labels", "thresholds"))
         if not len(labels) == len(thresholds) == width:
             raise ValueError(f"{len(labels)} labels and {len(thresholds)} thresholds")
-        # Older tables had thresholds only, of scores that were not calibrated.
-        described = {"calibration": "none", **json.loads(metadata.get("policy", "{}"))}
-        return Policy.of(labels, {**described, "thresholds": thresholds})
+        return Policy.of(labels, {**json.loads(stated["policy"]), "thresholds": thresholds})
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{predictions_uri}: expected in the metadata how each of {width} scores becomes a label, found {error}; "
+            f"{predictions_uri}: expected in the properties how each of {width} scores becomes a label, found {error}; "
             "predict again"
         ) from None

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from genre_ray.inference.answers import answers, answers_schema
+from genre_ray.inference.answers import answers
 from genre_ray.inference.mapped import MappedTarget
 from genre_ray.inference.target import Target
 from genre_ray.outcomes import Outcome, Reason, Rejection, rejections
 from genre_ray.runs.stages import Compute, Resources
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_bundle
+from genre_ray.storage.schemas import predictions_schema
 
 if TYPE_CHECKING:
     from genre_ray.inference.predictor import Predictor
@@ -46,7 +47,7 @@ class Score:
     rows_per_call: int | None = 1024
 
     def __post_init__(self) -> None:
-        self.schema = answers_schema(self.target.policy, self.target.taxonomy, all_scores=self.all_scores)
+        self.schema = predictions_schema(all_scores=self.all_scores)
 
     def open(self) -> Compute:
         """Load the model."""

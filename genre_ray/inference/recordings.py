@@ -41,7 +41,7 @@ def recording_labels(predictions_uri: str) -> Iterator[tuple[str, Sequence[str]]
 
 
 def _decided_together(predictions_uri: str, several: set[str]) -> Iterator[tuple[str, Sequence[str]]]:
-    if "all_scores" not in tables.dataset(predictions_uri).schema.names:
+    if "all_scores" not in tables.schema_of(tables.open_table(predictions_uri)).names:
         raise InputError(
             f"{predictions_uri}: {len(several)} recordings have several submissions, whose scores are averaged; "
             "expected all scores in the table, found none: predict again with --all-scores"

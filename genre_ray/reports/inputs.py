@@ -166,14 +166,14 @@ def predictions_of_table(
     """A predictions table, restricted to `recording_ids`, which its ids stand for.
 
     A recording with one submission has the labels as stored. With several, their scores are averaged and then
-    decided by the policy of the table's metadata.
+    decided by the policy of the table's properties.
 
     Raises:
         InputError: a recording has several submissions and their scores are not all stored, or the table's
-            metadata does not fit its scores.
+            properties do not fit its scores.
     """
-    scored = "all_scores" in tables.dataset(uri).schema.names
-    metadata = tables.part_metadata(uri)
+    table = tables.open_table(uri)
+    scored, stated = "all_scores" in tables.schema_of(table).names, tables.properties_of(table)
     rows, unknown = _rows(uri, recording_ids, identifiers, scored=scored)
     keys = np.array(rows["recording_id"].to_pylist(), dtype=str)
     ids, starts, counts = np.unique(keys, return_index=True, return_counts=True)
@@ -202,8 +202,8 @@ def predictions_of_table(
         scores=scores,
         unknown=unknown,
         averaged=len(several),
-        taxonomy=metadata.get("taxonomy"),
-        calibration=metadata.get("calibration"),
+        taxonomy=stated.get("taxonomy"),
+        calibration=stated.get("calibration"),
         model_ids=tuple(sorted(pc.unique(rows["model_id"]).drop_null().to_pylist())),
     )
 

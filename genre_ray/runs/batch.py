@@ -1,7 +1,7 @@
 """A batch job from its configuration to its tables: claim, plan, execute, count."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genre_ray.config import JobConfiguration
@@ -21,7 +21,14 @@ DONE, TOO_MANY_REJECTED = 0, 3
 
 
 def run_batch(
-    configuration: JobConfiguration, *, job: str, table: str, source: Source, stages: Sequence[Stage], **sources: Any
+    configuration: JobConfiguration,
+    *,
+    job: str,
+    table: str,
+    source: Source,
+    stages: Sequence[Stage],
+    properties: Mapping[str, str] | None = None,
+    **sources: Any,
 ) -> int:
     """Write `output/<table>` and `output/rejected`, whole shards at a time, each once.
 
@@ -31,6 +38,7 @@ def run_batch(
         table: the name of the data table.
         source: where rows come from.
         stages: what is done with them, in order.
+        properties: what the data table's Delta properties state for its readers; they follow from the identity.
         sources: what the identity holds beside the settings: ids of bundles, versions of tables.
 
     Returns:
@@ -49,7 +57,7 @@ def run_batch(
             # Before the claim, so that a corrected setting needs no --resume.
             cluster.connect()
             refuse_impossible(chain, execution)
-        ledger = Ledger.claim(output, table, chain.schema, identity, resume=configuration.resume)
+        ledger = Ledger.claim(output, table, chain.schema, identity, resume=configuration.resume, properties=properties)
         plans = settle_plans(output, inventory, source.cut, execution.rows_per_shard, execution.mib_per_shard * 2**20)
     if remaining := ledger.remaining(plans):
         cluster.connect()

@@ -8,21 +8,14 @@ append meanwhile.
 After a compaction no part name says which shard a row belongs to; the log still states the rows of every shard.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-from deltalake import ColumnProperties, WriterProperties
-from deltalake.exceptions import CommitFailedError, DeltaError
-
 from genre_ray.errors import InputError, StorageError
 from genre_ray.runs.verify import parts_damage, recorded_checksums
-from genre_ray.storage import delta, history, objects, retries, tables
+from genre_ray.storage import history, objects, tables
 from genre_ray.storage.tables import Append, Part
 from genre_ray.storage.transactions import Table
-
-logger = logging.getLogger(__name__)
 
 TARGET_BYTES = 2**27
 """`verify` holds four parts of this size in memory."""
@@ -30,7 +23,6 @@ TARGET_BYTES = 2**27
 CONCURRENT_TASKS = 2
 """Each holds about a merged part in memory; delta-rs's own default is one task per core."""
 
-OPTIMIZE_ATTEMPTS, OPTIMIZE_PAUSE_S = 5, 10.0
 _READER_VERSION, _WRITER_VERSION = 1, 2
 """The protocol of tables that genre_ray creates; newer ones may have deletion vectors or row ids."""
 
@@ -61,14 +53,14 @@ def compact(uri: str, target_bytes: int = TARGET_BYTES) -> Compacted:
     before = len(tables.parts_of(table))
     if parts_to_merge(table, target_bytes):
         table = _optimize(uri, target_bytes)
-    _record_checksums(uri, table)
+    record_checksums(uri, table)
     return Compacted(before, len(tables.parts_of(table)))
 
 
 def why_not(table: Table) -> str | None:
     """Why a table is left alone; None for a table that can be compacted."""
     metadata, protocol = table.metadata(), table.protocol()
-    if "genre_ray.run_id" not in metadata.configuration:
+    if "run_id" not in tables.properties_of(table):
         return "expected a table that a run of genre_ray wrote, found one of another program"
     if metadata.partition_columns:
         return f"expected a table without partitions, found partitions by {', '.join(metadata.partition_columns)}"
@@ -86,51 +78,32 @@ def parts_to_merge(table: Table, target_bytes: int = TARGET_BYTES) -> int:
 
 def _optimize(uri: str, target_bytes: int) -> Table:
     """Merge small parts in one commit; return the table at a version after it."""
-    faults, refusal = 0, ""
-    for _ in retries.attempts(OPTIMIZE_ATTEMPTS, OPTIMIZE_PAUSE_S):
-        table = tables.open_table(uri)
-        try:
-            # delta-rs repeats its commit after appends by others, which remove no part.
-            table.optimize.compact(
-                target_size=target_bytes,
-                max_concurrent_tasks=CONCURRENT_TASKS,
-                writer_properties=_writer_properties(table),
-            )
-            return table
-        except CommitFailedError as error:
-            refusal = delta.one_line(error)
-            logger.info("%s: the compaction is repeated, its commit was refused: %s", uri, refusal)
-        except (DeltaError, OSError) as error:
-            faults += 1
-            if faults == retries.OPERATION_ATTEMPTS or not delta.is_transient(uri, error):
-                raise delta.storage_error(uri, error) from None
-    raise StorageError(
-        f"{uri}: the commits of {OPTIMIZE_ATTEMPTS} compactions were refused, the last one with: {refusal}; "
-        "compact the table when no other program changes it"
-    )
+
+    def optimize(table: Table) -> Table:
+        # delta-rs repeats its commit after appends by others, which remove no part.
+        table.optimize.compact(
+            target_size=target_bytes,
+            max_concurrent_tasks=CONCURRENT_TASKS,
+            writer_properties=history.writer_properties(table),
+        )
+        return table
+
+    return history.rewrite(uri, optimize)
 
 
-def _writer_properties(table: Table) -> WriterProperties:
-    """Write as `tables.encode` does, as far as delta-rs can: columns inside of lists cannot be named."""
-    flat = [field.name for field in pa.schema(table.schema().to_arrow()) if not pa.types.is_nested(field.type)]
-    return WriterProperties(
-        compression="ZSTD",
-        compression_level=1,
-        max_row_group_size=tables.ROW_GROUP_ROWS,
-        default_column_properties=ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE"),
-        column_properties=dict.fromkeys(flat, ColumnProperties(dictionary_enabled=True, statistics_enabled="CHUNK")),
-    )
+def record_checksums(uri: str, table: Table) -> None:
+    """Commit the checksums of parts that have none, after a check of their size and rows.
 
-
-def _record_checksums(uri: str, table: Table) -> None:
-    """Commit the checksums of parts that have none, after a check of their size and rows."""
+    Raises:
+        StorageError: a part is damaged, or the store failed.
+    """
     unnamed = [part for part in tables.parts_of(table) if history.named_checksum(part.path) is None]
     known = recorded_checksums(table, unnamed)
     new = [part for part in unnamed if part.path not in known]
     damage = parts_damage(uri, new, {})
     if damage:
         raise StorageError("; ".join(damage))
-    tables.append(table, _checksums(uri, new), pa.schema(table.schema().to_arrow()))
+    tables.append(table, _checksums(uri, new), tables.schema_of(table))
 
 
 def _checksums(uri: str, parts: Sequence[Part]) -> list[Append]:

@@ -12,7 +12,7 @@ refuses a second attempt; the parts it wrote stay unnamed.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -71,27 +71,46 @@ class Ledger:
         self._data, self._rejected = tables.open_table(self.data_uri), tables.open_table(self.rejected_uri)
 
     @classmethod
-    def claim(cls, output: str, name: str, schema: pa.Schema, identity: Identity, *, resume: bool) -> "Ledger":
+    def claim(
+        cls,
+        output: str,
+        name: str,
+        schema: pa.Schema,
+        identity: Identity,
+        *,
+        resume: bool,
+        properties: Mapping[str, str] | None = None,
+    ) -> "Ledger":
         """Take the output for a run, or join the same run when `resume`.
 
+        Args:
+            output: the folder of the tables.
+            name: of the data table.
+            schema: of the data table.
+            identity: the run's.
+            resume: whether the run may have begun before.
+            properties: what the data table's properties state for its readers; equal in all claims of a run.
+
         Raises:
-            OutputTakenError: the output is another run's, or this run's and not to be resumed.
+            OutputTakenError: the output is another run's, or this run's and not to be resumed, or its data table has
+                other properties.
             ConfigurationError: the store cannot keep two runs apart.
         """
         run = run_id(identity)
-        properties = {"genre_ray.run_id": run, "genre_ray.identity": json.dumps(identity)}
-        schemas = {objects.join(output, name): schema, objects.join(output, "rejected"): REJECTED}
+        claimed = {"run_id": run, "identity": json.dumps(identity)}
+        wanted = {
+            objects.join(output, name): (schema, {**(properties or {}), **claimed}),
+            objects.join(output, "rejected"): (REJECTED, claimed),
+        }
         # Nothing is created beside a table of someone else.
-        for uri in filter(tables.is_table, schemas):
-            _refuse_other_table(uri, output, identity, resume=resume)
+        for uri in filter(tables.is_table, wanted):
+            _refuse_other_table(uri, output, identity, wanted[uri][1], resume=resume)
         objects.require_preconditions(objects.join(output, "_run", "probe"))
-        for uri, table_schema in schemas.items():
-            # What readers need stays in the table when its parts are merged.
-            metadata = {key.decode(): value.decode() for key, value in (table_schema.metadata or {}).items()}
-            if tables.create_table(uri, table_schema, {**metadata, **properties}):
+        for uri, (table_schema, stated) in wanted.items():
+            if tables.create_table(uri, table_schema, stated):
                 resume = True  # the output is ours: what is there by now is of a driver that joined
             else:
-                _refuse_other_table(uri, output, identity, resume=resume)
+                _refuse_other_table(uri, output, identity, stated, resume=resume)
         return cls(output, name, schema, run)
 
     @classmethod
@@ -102,7 +121,7 @@ class Ledger:
             InputError: a table is gone, or no run's.
         """
         uri = objects.join(output, name)
-        run = tables.open_table(uri).metadata().configuration.get("genre_ray.run_id")
+        run = tables.properties(uri).get("run_id")
         if run is None:
             raise InputError(f"{uri}: expected a run's table, found one that genre_ray did not write")
         return cls(output, name, pa.schema([]), run)
@@ -228,11 +247,18 @@ def _note(parts: Sequence[Part]) -> str:
     return json.dumps([asdict(part) for part in parts])
 
 
-def _refuse_other_table(uri: str, output: str, identity: Identity, *, resume: bool) -> None:
-    theirs = tables.open_table(uri).metadata().configuration.get("genre_ray.identity")
+def _refuse_other_table(uri: str, output: str, identity: Identity, stated: Mapping[str, str], *, resume: bool) -> None:
+    found = tables.properties(uri)
+    theirs = found.get("identity")
     if theirs is None:
         raise OutputTakenError(
             f"{uri}: expected no table, or one of this run, found one that genre_ray did not write; "
             "choose another --output"
         )
     refuse_other(output, json.loads(theirs), identity, resume=resume)
+    others = sorted(name for name, value in stated.items() if name != "identity" and found.get(name) != value)
+    if others:
+        raise OutputTakenError(
+            f"{uri}: expected the properties of this run, found others: {', '.join(others)}; another program changed "
+            "them: choose another --output"
+        )

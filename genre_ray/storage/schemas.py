@@ -1,9 +1,17 @@
-"""The columns of the tables at rest. They are a contract with everyone who reads these tables."""
+"""The columns of the tables at rest. They are a contract with everyone who reads these tables.
 
-import json
-from collections.abc import Sequence
+The types are those that Delta's schema gives for the tables: the elements of a list are called `element`, and none is
+null. So the Arrow types in the Parquet files are the table's own, for every reader. What the values mean is stated in
+the tables' Delta properties.
+"""
 
 import pyarrow as pa
+
+
+def list_of(value: pa.DataType) -> pa.ListType:
+    """A list whose elements are never null, as it is called in Delta's schema."""
+    return pa.list_(pa.field("element", value, nullable=False))
+
 
 REJECTED = pa.schema(
     [
@@ -16,29 +24,25 @@ REJECTED = pa.schema(
 )
 
 
-def features_schema(columns: Sequence[str]) -> pa.Schema:
-    """One row per submission of a recording; `features` is a float32 vector whose names are in the metadata."""
-    return pa.schema(
-        [
-            ("recording_id", pa.string()),
-            ("submission", pa.int32()),
-            ("artist_ids", pa.list_(pa.string())),
-            ("release_group_id", pa.string()),
-            ("source_uri", pa.string()),
-            ("extractor", pa.string()),
-            ("features", pa.list_(pa.float32(), len(columns))),
-        ],
-        metadata={"genre_ray.columns": json.dumps(list(columns))},
-    )
+FEATURES = pa.schema(
+    [
+        ("recording_id", pa.string()),
+        ("submission", pa.int32()),
+        ("artist_ids", list_of(pa.string())),
+        ("release_group_id", pa.string()),
+        ("source_uri", pa.string()),
+        ("extractor", pa.string()),
+        ("features", list_of(pa.float32())),
+    ]
+)
+"""One row per submission of a recording. All lists of `features` in a table are equally long."""
 
 
-def predictions_schema(metadata: dict[str, str], *, all_scores: bool) -> pa.Schema:
+def predictions_schema(*, all_scores: bool) -> pa.Schema:
     """One row per submission and taxonomy; `labels` has parents before children and `scores` has its order.
 
     Args:
-        metadata: what a reader needs to understand the scores (`labels`, `thresholds`, `calibration`, `policy`,
-            `taxonomy`).
-        all_scores: whether the scores of all labels are kept too, float32 in the order of `labels` in the metadata and
+        all_scores: whether the scores of all labels are kept too, float32 in the order of the property `labels` and
             as the model gave them: the policy makes `labels` and `scores` of them.
     """
     fields = [
@@ -46,11 +50,11 @@ def predictions_schema(metadata: dict[str, str], *, all_scores: bool) -> pa.Sche
         ("submission", pa.int32()),
         ("item_kind", pa.string()),
         ("taxonomy", pa.string()),
-        ("labels", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float32())),
+        ("labels", list_of(pa.string())),
+        ("scores", list_of(pa.float32())),
         ("abstained", pa.bool_()),
         ("model_id", pa.string()),
     ]
     if all_scores:
-        fields.append(("all_scores", pa.list_(pa.float32())))
-    return pa.schema(fields, metadata={f"genre_ray.{key}": value for key, value in metadata.items()})
+        fields.append(("all_scores", list_of(pa.float32())))
+    return pa.schema(fields)

@@ -20,7 +20,7 @@ from harness import Result, compare, figure, marginal_rate, seconds
 from genre_ray.catalog.archives import RawDocument
 from genre_ray.catalog.sources import documents_outcome
 from genre_ray.commands.predict import PredictConfiguration, run
-from genre_ray.features.columns import FEATURE_COLUMNS, schema_hash
+from genre_ray.features.columns import ESSENTIA, FEATURE_COLUMNS, schema_hash
 from genre_ray.features.scaling import fit_scaling
 from genre_ray.features.table import ParseDocuments
 from genre_ray.inference.predictor import to_tensors
@@ -105,14 +105,16 @@ def _table(folder: Path, models: pa.Table, rows: int, part_rows: int, copies: in
     """A features table of `rows` rows, no two alike, in parts as `ingest` writes them; all of them several times."""
     uri, random = str(folder), np.random.default_rng(0)
     vectors = tables.vectors(models["features"])
-    tables.create_table(uri, models.schema, {})
+    tables.create_table(uri, models.schema, ESSENTIA.properties())
     parts = []
     for start in range(0, rows, part_rows):
         chosen = random.integers(len(vectors), size=part_rows)
         jittered = vectors[chosen] * (1 + 0.001 * random.standard_normal((part_rows, vectors.shape[1]), np.float32))
         features = pa.FixedSizeListArray.from_arrays(pa.array(jittered.ravel()), vectors.shape[1])
         place = models.schema.get_field_index("features")
-        part = models.take(pa.array(chosen)).set_column(place, models.schema.field(place), features)
+        part = models.take(pa.array(chosen)).set_column(
+            place, models.schema.field(place), features.cast(models.schema.field(place).type)
+        )
         written = tables.write_part(uri, f"0000-a000000-{start // part_rows:05d}", part)
         parts += [replace(written, path=_link(folder / written.path, copy).name) for copy in range(copies)]
     tables.append(tables.open_table(uri), [tables.Append("bench/0", parts)], models.schema)

@@ -16,12 +16,12 @@ from harness import Result, compare, figure, seconds
 from torch import nn
 from torch.nn import functional
 
-from genre_ray.features.columns import FEATURE_COLUMNS
+from genre_ray.features.columns import ESSENTIA, FEATURE_COLUMNS
 from genre_ray.features.scaling import Scaling
 from genre_ray.models.dropout import Dropout
 from genre_ray.models.preparation import Standardise
 from genre_ray.storage import tables
-from genre_ray.storage.schemas import features_schema
+from genre_ray.storage.schemas import FEATURES
 from genre_ray.training.examples import Examples
 from genre_ray.training.learner import Learner, Task
 from genre_ray.training.systems import find_system
@@ -46,9 +46,8 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
 
 def write_features(uri: str) -> str:
     """A table of the size of a few parts."""
-    schema = features_schema(FEATURE_COLUMNS)
     generator = np.random.default_rng(0)
-    tables.create_table(uri, schema, {})
+    tables.create_table(uri, FEATURES, ESSENTIA.properties())
     parts = []
     for start in range(0, TRAIN + VALIDATION, PART_ROWS):
         count = min(PART_ROWS, TRAIN + VALIDATION - start)
@@ -62,9 +61,9 @@ def write_features(uri: str) -> str:
             pa.array(["generated"] * count),
             pa.FixedSizeListArray.from_arrays(pa.array(values), len(FEATURE_COLUMNS)),
         ]
-        typed = [column.cast(kind) for column, kind in zip(columns, schema.types, strict=True)]
-        parts.append(tables.write_part(uri, f"part-{start:06d}", pa.Table.from_arrays(typed, schema=schema)))
-    tables.append(tables.open_table(uri), [tables.Append("run/0", parts)], schema)
+        typed = [column.cast(kind) for column, kind in zip(columns, FEATURES.types, strict=True)]
+        parts.append(tables.write_part(uri, f"part-{start:06d}", pa.Table.from_arrays(typed, schema=FEATURES)))
+    tables.append(tables.open_table(uri), [tables.Append("run/0", parts)], FEATURES)
     return uri
 
 

@@ -13,19 +13,20 @@ from genre_ray.decisions.fitting import DecisionSettings, fit_policy
 from genre_ray.decisions.policy import Policy
 from genre_ray.decisions.thresholds import decide
 from genre_ray.errors import ConfigurationError, InputError, OutputTakenError
-from genre_ray.inference.answers import answers, answers_schema
+from genre_ray.inference.answers import answers, predictions_properties
 from genre_ray.inference.target import find_target
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import EXAMPLES_SCHEMA, read_bundle, read_examples, write_bundle
+from genre_ray.storage.schemas import predictions_schema
 
 LABELS = ("jazz", "rock", "rock---indie")
 RECORDINGS, PART = 900, {0: "train", 1: "validation", 2: "test"}
 
 
 def write_table(uri, policy, model_id, ids, scores):
-    schema = answers_schema(policy, "folders", all_scores=True)
+    schema = predictions_schema(all_scores=True)
     rows = pa.table({"recording_id": ids, "submission": pa.array([0] * len(ids), pa.int32())})
-    tables.create_table(uri, schema, {})
+    tables.create_table(uri, schema, predictions_properties(policy, "folders"))
     part = tables.write_part(uri, "part", answers(policy, "folders", model_id, rows, scores, schema))
     tables.append(tables.open_table(uri), [tables.Append("run/0", [part])], schema)
 
@@ -204,6 +205,6 @@ def test_stored_scores_get_new_labels(stored, ray_cluster):
     assert (decided != decide(stored["scores"], np.full(3, 0.5))).any()
     np.testing.assert_array_equal(np.float32([row["all_scores"] for row in rows]), stored["scores"])
     assert {row["model_id"] for row in rows} == {new.bundle_id}
-    told = json.loads(tables.part_metadata(f"{folder}/again/predictions")["policy"])
+    told = json.loads(tables.properties(f"{folder}/again/predictions")["policy"])
     assert told["max_labels"] == 1
     assert len((folder / "again" / "run.tsv").read_text().splitlines()) == RECORDINGS

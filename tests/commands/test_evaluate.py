@@ -38,13 +38,14 @@ def catalog(tmp_path):
     weights = {"w": np.zeros(1, dtype=np.float32)}
     write_bundle(str(tmp_path / "bundle"), {"labels": LABELS}, weights, examples, "card")
 
-    metadata = {
+    properties = {
         "labels": json.dumps(LABELS),
         "thresholds": json.dumps([0.5, 0.5, 0.5]),
+        "policy": json.dumps({"calibration": "none"}),
         "taxonomy": "folders",
         "calibration": "none",
     }
-    schema = predictions_schema(metadata, all_scores=True)
+    schema = predictions_schema(all_scores=True)
     rows = [
         {
             "recording_id": recording_id,
@@ -60,7 +61,7 @@ def catalog(tmp_path):
         for recording_id, row in zip([*ids, "unknown"], [*scores, scores[0]], strict=True)
     ]
     uri = str(tmp_path / "predictions")
-    tables.create_table(uri, schema, {})
+    tables.create_table(uri, schema, properties)
     part = tables.write_part(uri, "part", pa.Table.from_pylist(rows, schema))
     tables.append(tables.open_table(uri), [tables.Append("run/0", [part])], schema)
     return {"folder": tmp_path, "truth": truth, "scores": scores, "ids": ids, "parts": np.array(parts)}
@@ -164,7 +165,7 @@ def test_truth_of_another_catalog_is_refused_and_nothing_written(catalog):
 
 def test_table_of_no_predictions_is_refused(catalog):
     empty = str(catalog["folder"] / "empty")
-    write_deltalake(empty, predictions_schema({}, all_scores=True).empty_table())
+    write_deltalake(empty, predictions_schema(all_scores=True).empty_table())
     with pytest.raises(InputError, match="found an empty table"):
         run(settings(catalog, predictions=empty))
 
@@ -216,7 +217,7 @@ def test_another_run_is_refused_with_what_differs(catalog):
     with pytest.raises(OutputTakenError, match=r'settings\.part: null there, "train" here'):
         run(settings(catalog, part="train", resume=True))
     table = tables.open_table(f"{catalog['folder']}/predictions")
-    tables.append(table, [tables.Append("run/1")], predictions_schema({}, all_scores=True))
+    tables.append(table, [tables.Append("run/1")], predictions_schema(all_scores=True))
     with pytest.raises(OutputTakenError, match=r"sources\.single\.predictions_version: 1 there, 2 here"):
         run(settings(catalog, resume=True))
     assert modified(catalog) == before

@@ -90,8 +90,8 @@ def test_one_network_answers_in_the_target_that_was_asked_for(output, features):
     assert len(model["labels"]) == len({*folder["labels"], *tags["labels"]}) < len(folder["labels"] + tags["labels"])
 
     uri = str(output / "predictions" / "predictions")
-    metadata = tables.part_metadata(uri)
-    assert (metadata["taxonomy"], json.loads(metadata["labels"])) == ("folder", folder["labels"])
+    properties = tables.properties(uri)
+    assert (properties["taxonomy"], json.loads(properties["labels"])) == ("folder", folder["labels"])
     rows = read_rows(uri, ["recording_id", "taxonomy", "labels", "all_scores"])
     run = read_run(str(output / "predictions" / "run.tsv"), vocabulary=set(folder["labels"]), recording_ids=rows)
     assert {row["taxonomy"] for row in rows.values()} == {"folder"}

@@ -5,13 +5,14 @@ import os
 
 import duckdb
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from scipy.special import expit, logit
 
 from genre_ray.catalog.ground_truth import read_ground_truth
 from genre_ray.catalog.run_file import read_run
 from genre_ray.commands import pipeline
+from genre_ray.features.columns import ESSENTIA
+from genre_ray.features.spec import read_spec
 from genre_ray.storage import objects, tables
 from genre_ray.storage.bundles import read_bundle, read_examples
 
@@ -43,12 +44,10 @@ def predictions(output, name):
     return tables.dataset(f"{output}/predictions/{name}/predictions").to_table().to_pandas()
 
 
-def metadata(output, name):
-    """What the table's Parquet parts say of its scores, read without genre_ray's own reader."""
-    [part] = [f for f in objects.list_files(f"{output}/predictions/{name}/predictions") if f.name.endswith(".parquet")]
-    with objects.open_seekable(part.uri) as file:
-        found = pq.read_schema(file).metadata
-    return {key.decode().removeprefix("genre_ray."): value.decode() for key, value in found.items()}
+def properties(output, name):
+    """What the table's log states of its scores, read without genre_ray's own reader."""
+    found = tables.open_table(f"{output}/predictions/{name}/predictions").metadata().configuration
+    return {key.removeprefix("genre_ray."): value for key, value in found.items()}
 
 
 def test_every_document_is_a_row_of_2669_columns(output, recordings):
@@ -56,7 +55,7 @@ def test_every_document_is_a_row_of_2669_columns(output, recordings):
 
     assert sorted(features["recording_id"].to_pylist()) == sorted(recordings)
     assert tables.vectors(features["features"]).shape == (144, 2669)
-    assert len(json.loads(tables.part_metadata(f"{output}/catalog/features")["columns"])) == 2669
+    assert read_spec(f"{output}/catalog/features") == ESSENTIA
     assert tables.dataset(f"{output}/catalog/rejected").count_rows() == 0
 
 
@@ -83,7 +82,7 @@ def test_pandas_and_duckdb_read_the_predictions(output, recordings, name):
 @pytest.mark.parametrize("name", BUNDLES)
 def test_labels_follow_from_all_scores_and_the_policy(output, name):
     """One answer at a time, from what the table itself says: maps, parents, thresholds, at least one, parents added."""
-    told = metadata(output, name)
+    told = properties(output, name)
     labels, thresholds, policy = (json.loads(told[key]) for key in ("labels", "thresholds", "policy"))
     assert told["calibration"] == "auto"
     maps = policy["calibration"]

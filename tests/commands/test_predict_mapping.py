@@ -38,7 +38,7 @@ def test_the_corrected_table_is_used(demo, job, mapping, tmp_path):
     raw = tables.vectors(own["all_scores"])
     policy = policy_of_table(stored, raw.shape[1])
     calibrated = policy.probabilities(raw)
-    answered = json.loads(tables.part_metadata(f"{tmp_path}/out/predictions")["labels"])
+    answered = json.loads(tables.properties(f"{tmp_path}/out/predictions")["labels"])
     weights = {
         pair: w for pair, w in read_mapping(str(mapping)).weights["tags", "folder"].items() if pair[0] in policy.labels
     }

@@ -14,9 +14,10 @@ from scoring import Scored
 from genre_ray.catalog.fma import NO_PARENT, Genre, TrackFeatures, read_features, read_genres, read_tracks
 from genre_ray.catalog.ground_truth import GroundTruth
 from genre_ray.commands import train
+from genre_ray.features.spec import FeatureSpec
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.storage import tables
-from genre_ray.storage.schemas import features_schema
+from genre_ray.storage.schemas import FEATURES
 from genre_ray.storage.tables import Append
 
 FOLDS, LEAST_POSITIVES, CLIP_SD = 5, 30, 8
@@ -92,7 +93,7 @@ def _write_parts(folder: Path, labels: dict[str, tuple[str, ...]], fold: int) ->
 
 def _write_features(folder: Path, measured: TrackFeatures) -> str:
     """The measurements as a features table."""
-    schema, count = features_schema(measured.columns), len(measured.recording_ids)
+    count = len(measured.recording_ids)
     columns = [
         pa.array(measured.recording_ids, pa.string()),
         pa.array([0] * count, pa.int32()),
@@ -102,9 +103,9 @@ def _write_features(folder: Path, measured: TrackFeatures) -> str:
         pa.array(["fma"] * count, pa.string()),
         pa.FixedSizeListArray.from_arrays(pa.array(measured.values.ravel()), len(measured.columns)),
     ]
-    columns[-1] = columns[-1].cast(schema.field("features").type)
+    columns = [column.cast(kind) for column, kind in zip(columns, FEATURES.types, strict=True)]
     uri = str(folder)
-    if tables.create_table(uri, schema, {}):
-        part = tables.write_part(uri, "fma", pa.Table.from_arrays(columns, schema=schema))
-        tables.append(tables.open_table(uri), [Append("fma", [part])], schema)
+    if tables.create_table(uri, FEATURES, FeatureSpec.of_columns("fma", measured.columns).properties()):
+        part = tables.write_part(uri, "fma", pa.Table.from_arrays(columns, schema=FEATURES))
+        tables.append(tables.open_table(uri), [Append("fma", [part])], FEATURES)
     return uri

@@ -14,12 +14,12 @@ from genre_ray.catalog.sources import DOCUMENTS
 from genre_ray.errors import InputError
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.flatten import flatten
-from genre_ray.features.table import FeatureRows, ParseDocuments, table_columns
+from genre_ray.features.table import FeatureRows, ParseDocuments
 from genre_ray.outcomes import REJECTED_ROW, Reason, Rejection
 from genre_ray.runs.plan import WorkItem
 from genre_ray.runs.stages import Resources, ShardSize
 from genre_ray.storage import tables
-from genre_ray.storage.schemas import features_schema
+from genre_ray.storage.schemas import FEATURES
 
 CRASHED = Rejection(Reason.CRASHED, "exit code 3, twice")
 
@@ -115,7 +115,7 @@ def test_shards_are_the_same_wherever_a_read_begins(fifty_rows, rows_per_shard, 
 @pytest.fixture(scope="module")
 def fifty_rows(tmp_path_factory):
     uri = str(tmp_path_factory.mktemp("table") / "features")
-    schema = features_schema(["c0"])
+    schema = FEATURES
     rows = pa.Table.from_pylist([{"recording_id": f"r{n:04d}", "features": [float(n)]} for n in range(50)], schema)
     tables.create_table(uri, schema, {})
     tables.append(tables.open_table(uri), [tables.Append("run/0", [tables.write_part(uri, "p", rows)])], schema)
@@ -135,15 +135,9 @@ def test_every_part_is_a_work_item_of_its_own(write_features):
     assert all(item.files[0].version == item.files[0].name for item in items)
 
 
-def test_columns_are_known_by_name_and_order(write_features, tmp_path):
-    assert table_columns(write_features(np.zeros((1, 3)), parts=1)) == ("c0", "c1", "c2")
-    other = str(tmp_path / "other")
-    schema = pa.schema([("recording_id", pa.string())])
-    tables.create_table(other, schema, {})
-    rows = pa.table({"recording_id": ["a"]})
-    tables.append(tables.open_table(other), [tables.Append("run/0", [tables.write_part(other, "p", rows)])], schema)
-    with pytest.raises(InputError, match=r"expected a features table with genre_ray.columns in its parts"):
-        table_columns(other)
+def test_a_column_that_is_not_there_is_refused(write_features):
+    with pytest.raises(InputError, match="expected a table with bpm, found recording_id, submission"):
+        _ = FeatureRows(write_features(np.ones((5, 3))), columns=("recording_id", "bpm")).schema
 
 
 def test_an_empty_or_absent_table_is_refused(tmp_path):

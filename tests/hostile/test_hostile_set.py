@@ -28,12 +28,13 @@ from genre_ray.commands import ingest, predict
 from genre_ray.commands.entry import run_job
 from genre_ray.errors import GenreRayError
 from genre_ray.features.columns import FEATURE_COLUMNS, schema_hash
+from genre_ray.features.spec import FeatureSpec
 from genre_ray.features.table import ParseDocuments
 from genre_ray.outcomes import Reason
 from genre_ray.runs.stages import ShardSize
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
-from genre_ray.storage.schemas import features_schema
+from genre_ray.storage.schemas import FEATURES
 
 DATA = Path(__file__).parents[1] / "data"
 TABLE = Path(__file__).parent / "README.md"
@@ -311,10 +312,11 @@ BUNDLES = [
 ]
 
 
-def table(folder, *, schema=None, rows=True, spoil=None):
+def table(folder, *, schema=FEATURES, columns=COLUMNS, rows=True, spoil=None):
     """A features table in order, but for what is said; `spoil` is done to its folder."""
-    schema, uri = schema or features_schema(COLUMNS), folder / "features"
-    tables.create_table(str(uri), schema, {})
+    uri = folder / "features"
+    properties = FeatureSpec.of_columns("test", columns).properties() if columns else {}
+    tables.create_table(str(uri), schema, properties)
     if rows:
         made = {field.name: pa.nulls(1, field.type) for field in schema}
         part = tables.write_part(str(uri), "part", pa.table(made, schema=schema))
@@ -342,8 +344,8 @@ TABLES = [
     ("no folder", 2, lambda folder: None),
     ("a folder that is no table", 2, lambda folder: (folder / "features").mkdir()),
     ("a table without rows", 2, lambda folder: table(folder, rows=False)),
-    ("a table of something else", 2, lambda folder: table(folder, schema=OTHER)),
-    ("a table of other columns", 2, lambda folder: table(folder, schema=features_schema(COLUMNS[:-1]))),
+    ("a table of something else", 2, lambda folder: table(folder, schema=OTHER, columns=())),
+    ("a table of other columns", 2, lambda folder: table(folder, columns=COLUMNS[:-1])),
     ("a log that is cut", 1, lambda folder: table(folder, spoil=each("_delta_log/*1.json", halve))),
     ("a log of text", 1, lambda folder: table(folder, spoil=each("_delta_log/*.json", lambda p: p.write_text("text")))),
     ("a part that is gone", 2, lambda folder: table(folder, spoil=each("*.parquet", Path.unlink))),

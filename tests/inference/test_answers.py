@@ -9,8 +9,9 @@ import pytest
 from genre_ray.decisions.calibration import Calibration
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
-from genre_ray.inference.answers import Relabel, answers, answers_schema, policy_of_table
+from genre_ray.inference.answers import Relabel, answers, policy_of_table, predictions_properties
 from genre_ray.storage import tables
+from genre_ray.storage.schemas import predictions_schema
 
 LABELS = ("electronic", "electronic---ambient", "jazz")
 CALIBRATION = Calibration("platt", ("platt",) * 3, np.float32([0.5, 2, 1]), np.float32([0.1, -0.2, 0]))
@@ -28,7 +29,7 @@ def rows_of(count):
 
 
 def made(policy, scores, *, all_scores=True):
-    schema = answers_schema(policy, "folders", all_scores=all_scores)
+    schema = predictions_schema(all_scores=all_scores)
     return answers(policy, "folders", "m", rows_of(len(scores)), scores, schema)
 
 
@@ -61,28 +62,32 @@ def test_another_policy_decides_stored_scores_as_it_would_have_at_once(scores):
         assert set(again["model_id"].to_pylist()) == {"new"}
 
 
-def write(uri, rows):
-    tables.create_table(uri, rows.schema, {})
+def write(uri, rows, properties):
+    tables.create_table(uri, rows.schema, properties)
     tables.append(tables.open_table(uri), [tables.Append("run/0", [tables.write_part(uri, "p", rows)])], rows.schema)
     return uri
 
 
 def test_a_table_says_which_policy_decided_it(tmp_path, scores):
-    uri = write(str(tmp_path / "predictions"), made(POLICY, scores))
+    uri = write(str(tmp_path / "predictions"), made(POLICY, scores), predictions_properties(POLICY, "folders"))
     assert policy_of_table(uri, 3).describe() == POLICY.describe()
-    told = tables.part_metadata(uri)
+    told = tables.properties(uri)
     assert told["calibration"] == "platt"
     assert json.loads(told["thresholds"]) == POLICY.thresholds.tolist()
 
 
 @pytest.mark.parametrize(
-    "metadata",
-    [{}, {"labels": "[", "thresholds": "[]"}, {"policy": "{"}, {"policy": '{"calibration": "beta"}'}, {"policy": "3"}],
+    "changed",
+    [
+        None,
+        {"labels": "[", "thresholds": "[]"},
+        {"policy": "{"},
+        {"policy": '{"calibration": "beta"}'},
+        {"policy": "3"},
+    ],
 )
-def test_metadata_that_say_no_policy_are_refused(tmp_path, scores, metadata):
-    rows = made(OTHER, scores)
-    kept = {} if not metadata else rows.schema.metadata
-    changed = {f"genre_ray.{key}".encode(): value for key, value in metadata.items()}
-    uri = write(str(tmp_path / "predictions"), rows.replace_schema_metadata({**kept, **changed}))
+def test_properties_that_state_no_policy_are_refused(tmp_path, scores, changed):
+    properties = {} if changed is None else {**predictions_properties(OTHER, "folders"), **changed}
+    uri = write(str(tmp_path / "predictions"), made(OTHER, scores), properties)
     with pytest.raises(InputError, match=r"how each of 3 scores becomes a label, found .*predict again"):
         policy_of_table(uri, 3)

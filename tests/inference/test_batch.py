@@ -13,12 +13,13 @@ from genre_ray.catalog.sources import DocumentSource
 from genre_ray.decisions.thresholds import decide
 from genre_ray.features.columns import FEATURE_COLUMNS
 from genre_ray.features.table import ParseDocuments
+from genre_ray.inference.answers import predictions_properties
 from genre_ray.inference.batch import Score
 from genre_ray.inference.predictor import Predictor
 from genre_ray.inference.target import find_target
 from genre_ray.outcomes import Reason
-from genre_ray.runs.stages import Resources, ShardSize
-from genre_ray.storage.schemas import features_schema
+from genre_ray.runs.stages import Resources, ShardSize, open_stages
+from genre_ray.storage.schemas import FEATURES
 
 COLUMNS = tuple("abcdef")
 
@@ -36,7 +37,7 @@ def rows_of(values):
             }
             for n, row in enumerate(values)
         ],
-        features_schema(COLUMNS),
+        FEATURES,
     )
 
 
@@ -64,10 +65,10 @@ def test_predictions_hold_what_was_decided(make_bundle, fused, all_scores):
         for place, label in enumerate(row["labels"]):
             if "---" in label and label.split("---")[0] in row["labels"]:
                 assert label.split("---")[0] in row["labels"][:place]
-    metadata = step.schema.metadata
-    assert json.loads(metadata[b"genre_ray.labels"]) == bundle.model["labels"]
-    assert json.loads(metadata[b"genre_ray.thresholds"]) == bundle.model["targets"]["folders"]["thresholds"]
-    assert (metadata[b"genre_ray.calibration"], metadata[b"genre_ray.taxonomy"]) == (b"none", b"folders")
+    properties = predictions_properties(step.target.policy, step.target.taxonomy)
+    assert json.loads(properties["labels"]) == bundle.model["labels"]
+    assert json.loads(properties["thresholds"]) == bundle.model["targets"]["folders"]["thresholds"]
+    assert (properties["calibration"], properties["taxonomy"]) == ("none", "folders")
 
 
 @pytest.fixture
@@ -87,13 +88,13 @@ def test_no_more_than_its_columns_is_needed(make_bundle):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-@given(bad=st.lists(st.booleans(), max_size=12), chunks=st.integers(1, 3))
+@given(bad=st.lists(st.booleans(), min_size=1, max_size=12), chunks=st.integers(1, 3))
 def test_rows_are_conserved_and_scores_that_are_not_finite_rejected(overflowing, bad, chunks):
     values = np.ones((len(bad), 6), dtype=np.float32)
     values[np.array(bad, dtype=bool), 0] = np.inf
     rows = rows_of(values)
-    every = -(-max(len(bad), 1) // chunks)
-    rows = pa.concat_tables([rows.slice(start, every) for start in range(0, max(len(bad), 1), every)])
+    every = -(-len(bad) // chunks)
+    rows = pa.concat_tables([rows.slice(start, every) for start in range(0, len(bad), every)])
     predicted, rejected = overflowing(rows)
     ids = [f"r{n}" for n in range(len(bad))]
     assert predicted["recording_id"].to_pylist() == [r for r, broken in zip(ids, bad, strict=True) if not broken]
@@ -123,7 +124,7 @@ def test_documents_are_parsed_and_then_scored(make_bundle, sample):
     parsed = ParseDocuments().open()(documents.accepted)
     stage = Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
     assert set(stage.columns) <= set(ParseDocuments.schema.names)
-    score = stage.open()
+    (score,) = open_stages([stage])
     predicted, rejected = score(parsed.accepted)
     assert (predicted.num_rows, rejected.num_rows) == (6, 0)
     assert all(predicted["labels"].to_pylist())

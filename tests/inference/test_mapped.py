@@ -9,12 +9,13 @@ import pytest
 
 from genre_ray.catalog.mapping_table import MappingTable
 from genre_ray.errors import ConfigurationError, InputError
+from genre_ray.inference.answers import predictions_properties
 from genre_ray.inference.batch import Score
 from genre_ray.inference.mapped import map_target
 from genre_ray.inference.predictor import Predictor
 from genre_ray.inference.target import find_target
 from genre_ray.storage.bundles import Bundle
-from genre_ray.storage.schemas import features_schema
+from genre_ray.storage.schemas import FEATURES
 
 WEIGHTS = {("jazz", "Jazz"): 0.9, ("soul", "R&B"): 0.75, ("rock", "R&B"): 0.25, ("rock---indie", "Indie"): 1.0}
 TABLE = MappingTable("m.tsv", "hash", {("folders", "shop"): WEIGHTS, ("tags", "shop"): {("x", "y"): 1.0}})
@@ -28,13 +29,11 @@ def test_rows_are_answered_in_the_other_taxonomy(make_bundle):
         for n, row in enumerate(values.tolist())
     ]
     step = Score(bundle.uri, map_target(bundle, "shop", TABLE), all_scores=True)
-    predicted, rejected = pickle.loads(pickle.dumps(step)).open()(
-        pa.Table.from_pylist(rows, features_schema(tuple("abcdef")))
-    )
+    predicted, rejected = pickle.loads(pickle.dumps(step)).open()(pa.Table.from_pylist(rows, FEATURES))
     assert rejected.num_rows == 0
-    metadata = {key.decode(): value.decode() for key, value in predicted.schema.metadata.items()}
-    assert json.loads(metadata["genre_ray.labels"]) == ["Indie", "Jazz", "R&B"]
-    assert json.loads(metadata["genre_ray.thresholds"]) == [0.5] * 3
+    properties = predictions_properties(step.target.policy, step.target.taxonomy)
+    assert json.loads(properties["labels"]) == ["Indie", "Jazz", "R&B"]
+    assert json.loads(properties["thresholds"]) == [0.5] * 3
     jazz, rock, indie, soul = Predictor(bundle).scores(values).T
     expected = np.stack(
         [indie, jazz * np.float32(0.9), np.maximum(soul * np.float32(0.75), rock * np.float32(0.25))], 1

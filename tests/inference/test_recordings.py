@@ -41,9 +41,8 @@ def test_average_of_nothing():
 @pytest.fixture
 def write_predictions(tmp_path):
     def write(ids, scores, *, all_scores=True, thresholds=THRESHOLDS):
-        schema = predictions_schema(
-            {"labels": json.dumps(LABELS), "thresholds": json.dumps(thresholds)}, all_scores=all_scores
-        )
+        schema = predictions_schema(all_scores=all_scores)
+        policy = {"labels": LABELS, "thresholds": thresholds, "policy": {"calibration": "none"}}
         decided = decide(scores, np.array(THRESHOLDS))
         rows = [
             {
@@ -57,7 +56,7 @@ def write_predictions(tmp_path):
             for n, recording in enumerate(ids)
         ]
         uri = str(tmp_path / "predictions")
-        tables.create_table(uri, schema, {})
+        tables.create_table(uri, schema, {name: json.dumps(value) for name, value in policy.items()})
         parts = [
             tables.write_part(uri, f"p{start}", pa.Table.from_pylist(rows[start : start + 7], schema))
             for start in range(0, len(rows), 7)

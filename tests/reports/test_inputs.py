@@ -27,13 +27,14 @@ LABELS = ["jazz", "rock", "rock---indie"]
 def write_predictions(tmp_path):
     def write(rows, *, thresholds=(0.5, 0.5, None), labels=LABELS, all_scores=True):
         """`rows` are (recording, submission, labels, all scores)."""
-        metadata = {
+        properties = {
             "labels": json.dumps(labels),
             "thresholds": json.dumps(thresholds),
+            "policy": json.dumps({"calibration": "none"}),
             "taxonomy": "folders",
             "calibration": "none",
         }
-        schema = predictions_schema(metadata, all_scores=all_scores)
+        schema = predictions_schema(all_scores=all_scores)
         columns = [
             {
                 "recording_id": recording,
@@ -49,7 +50,7 @@ def write_predictions(tmp_path):
             for recording, submission, given, scores in rows
         ]
         uri = str(tmp_path / "predictions")
-        tables.create_table(uri, schema, {})
+        tables.create_table(uri, schema, properties)
         part = tables.write_part(uri, "part", pa.Table.from_pylist(columns, schema))
         tables.append(tables.open_table(uri), [tables.Append("run/0", [part])], schema)
         return uri
@@ -97,7 +98,7 @@ def test_no_recording_of_the_truth_leaves_no_rows(write_predictions):
     assert (found.recording_ids, found.scores, found.unknown) == ((), None, 1)
 
 
-def test_metadata_that_do_not_fit_the_scores_are_refused(write_predictions):
+def test_properties_that_do_not_fit_the_scores_are_refused(write_predictions):
     uri = write_predictions([("a", 0, ["rock"], [0.1, 0.2])])
     with pytest.raises(InputError, match=r"each of 2 scores becomes a label, found 3 labels and 3 thresholds"):
         predictions_of_table(uri, {"a"})
@@ -105,7 +106,7 @@ def test_metadata_that_do_not_fit_the_scores_are_refused(write_predictions):
 
 def test_empty_table_is_refused(tmp_path):
     uri = str(tmp_path / "predictions")
-    write_deltalake(uri, predictions_schema({}, all_scores=False).empty_table())
+    write_deltalake(uri, predictions_schema(all_scores=False).empty_table())
     with pytest.raises(InputError, match="found an empty table"):
         predictions_of_table(uri, {"a"})
 

@@ -57,6 +57,7 @@ def compact_both(ledger):
 
 def erase(uri, *recordings, retention_hours=168.0):
     count = history.erase_rows(uri, lambda rows: pc.is_in(rows["recording_id"], pa.array(recordings, pa.string())))
+    module.record_checksums(uri, tables.open_table(uri))
     history.vacuum(uri, retention_hours, dry_run=False)
     return count
 
@@ -110,7 +111,7 @@ def test_what_ends_between_its_two_commits_is_completed_by_the_next_one(ledger, 
     def end(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_record_checksums", end)
+    monkeypatch.setattr(module, "record_checksums", end)
     with pytest.raises(KeyboardInterrupt):
         compact(ledger.data_uri)
     monkeypatch.undo()
@@ -120,7 +121,7 @@ def test_what_ends_between_its_two_commits_is_completed_by_the_next_one(ledger, 
 
 
 def test_a_damaged_part_gets_no_checksum(ledger, monkeypatch):
-    monkeypatch.setattr(module, "_record_checksums", lambda *_: None)
+    monkeypatch.setattr(module, "record_checksums", lambda *_: None)
     compact(ledger.data_uri)
     monkeypatch.undo()
     (part,) = tables.list_parts(ledger.data_uri)
@@ -188,15 +189,15 @@ def test_a_run_may_write_meanwhile(write_run, shard, tmp_path):
 
 
 def test_it_starts_over_when_parts_are_erased_under_it(ledger, monkeypatch):
-    properties = module._writer_properties
+    properties = history.writer_properties
     erased = []
 
     def erase_first(table):
-        if not erased:
-            erased.append(erase(ledger.data_uri, "a/0/0"))
+        monkeypatch.undo()
+        erased.append(erase(ledger.data_uri, "a/0/0"))
         return properties(table)
 
-    monkeypatch.setattr(module, "_writer_properties", erase_first)
+    monkeypatch.setattr(history, "writer_properties", erase_first)
     assert compact(ledger.data_uri) == Compacted(5, 1)
     assert erased == [1]
     assert "a/0/0" not in ids(ledger)
@@ -208,7 +209,7 @@ def test_it_gives_up_where_others_always_win(ledger, monkeypatch):
         raise CommitFailedError("a concurrent transaction deleted data")
 
     monkeypatch.setattr(TableOptimizer, "compact", refuse)
-    with pytest.raises(StorageError, match=r"5 compactions were refused, the last one with: a concurrent transaction"):
+    with pytest.raises(StorageError, match=r"5 commits were refused, the last one with: a concurrent transaction"):
         compact(ledger.data_uri)
     assert_sound(ledger)
 

@@ -107,8 +107,8 @@ def rows(uri):
 def test_a_commit_is_taken_once_whatever_became_of_its_answer(faulty, s3, kind):
     uri = f"{s3}/table"
     faulty((kind, "PUT", "_delta_log"))
-    assert tables.create_table(uri, SCHEMA, {"genre_ray.run_id": "one"})
-    assert not tables.create_table(uri, SCHEMA, {"genre_ray.run_id": "two"})
+    assert tables.create_table(uri, SCHEMA, {"run_id": "one"})
+    assert not tables.create_table(uri, SCHEMA, {"run_id": "two"})
     assert tables.open_table(uri).metadata().configuration == {"genre_ray.run_id": "one"}
     part = tables.write_part(uri, "n000-00000", pa.table({"row": ["a", "b"]}, SCHEMA))
     shard = Append("run/n000/0", [part], 2)

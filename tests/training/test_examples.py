@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genre_ray.storage import tables
-from genre_ray.storage.schemas import features_schema
+from genre_ray.storage.schemas import FEATURES
 from genre_ray.training.examples import Annotations, Examples, load_rows
 
 
@@ -39,7 +39,7 @@ def test_loaded_rows_are_the_tables_rows(write_features, batch_rows):
 
 def test_rows_are_those_of_the_version_they_were_counted_in(write_features):
     uri = write_features(np.ones((4, 2)), parts=1)
-    schema = features_schema(["c0", "c1"])
+    schema = FEATURES
     rows = pa.Table.from_pylist([{"recording_id": "later", "features": [0.0, 0.0]}] * 4, schema)
     # By its name the later part comes first.
     tables.append(tables.open_table(uri), [tables.Append("run/1", [tables.write_part(uri, "a-part", rows)])], schema)

@@ -14,7 +14,7 @@ from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.labels.splits import PARTS, part_of
 from genre_ray.models.outputs import UNKNOWN
 from genre_ray.storage import tables
-from genre_ray.storage.schemas import features_schema
+from genre_ray.storage.schemas import FEATURES
 from genre_ray.training.join import Split, join_taxonomies, make_examples
 
 FREE = Split(least_train=1, least_other=1)
@@ -148,7 +148,7 @@ _made = {}
 def _twelve_recordings_twice(tmp_path_factory):
     if "uri" not in _made:
         _made["uri"] = str(tmp_path_factory.mktemp("join") / "features")
-        schema = features_schema(["c0"])
+        schema = FEATURES
         rows = [
             {"recording_id": f"r{n % 12:02d}", "submission": n // 12, "artist_ids": [], "features": [0.0]}
             for n in range(24)
