@@ -34,6 +34,19 @@ def write(ledger, index, *, last=False, rows=2, rejected=1, item=ITEM):
     return ShardSummary(item.name, index, last, rows + rejected, tuple(parts), tuple(bad))
 
 
+def test_a_claim_states_what_its_data_are_and_refuses_other_statements(tmp_path):
+    def take(labels):
+        stated = {"labels": labels}
+        return Ledger.claim(str(tmp_path), "data", SCHEMA, IDENTITY, resume=True, properties=stated)
+
+    ledger = take("jazz")
+    assert tables.properties(ledger.data_uri)["labels"] == "jazz"
+    assert "labels" not in tables.properties(ledger.rejected_uri)
+    assert take("jazz").run == ledger.run
+    with pytest.raises(OutputTakenError, match="expected the properties of this run, found others: labels"):
+        take("rock")
+
+
 def test_a_claim_makes_two_tables_that_say_whose_they_are(tmp_path):
     ledger = claim(tmp_path)
     assert ledger.run == run_id(IDENTITY)
