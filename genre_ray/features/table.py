@@ -1,6 +1,5 @@
 """The features table: how documents become its rows, and how its rows are read again."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,6 +114,11 @@ class FeatureRows:
             raise InputError(f"{self.uri}: expected a table with {', '.join(missing)}, found {', '.join(found.names)}")
         return pa.schema([field for field in found if field.name in self.columns])
 
+    @cached_property
+    def _parts(self) -> list[tables.Part]:
+        """Listed once: what is planned is of one version."""
+        return tables.list_parts(self.uri, self.version)
+
     def list_inputs(self) -> list[StoredFile]:
         """The table's parts. Parts never change, so their path is their version.
 
@@ -122,7 +126,7 @@ class FeatureRows:
             InputError: there is no table, or it has no rows.
             StorageError: its first part cannot be read.
         """
-        parts = tables.list_parts(self.uri, self.version)
+        parts = self._parts
         if not parts:
             raise InputError(f"{self.uri}: expected a table with rows, found an empty one; ingest documents into it")
         # A damaged table is refused before a run claims its output, as far as one part shows the damage.
@@ -132,7 +136,7 @@ class FeatureRows:
 
     def cut(self, files: Iterable[StoredFile], rows_per_shard: int) -> list[WorkItem]:
         """One work item a part, with the number of rows that are taken from it."""
-        held = {part.path: part.rows for part in tables.list_parts(self.uri, self.version)}
+        held = {part.path: part.rows for part in self._parts}
         items: list[WorkItem] = []
         left = sum(held.values()) if self.limit is None else self.limit
         for number, file in enumerate(files):

@@ -251,15 +251,3 @@ def test_only_measurements_go_without_a_dictionary():
         group.column(place).path_in_schema: "RLE_DICTIONARY" in group.column(place).encodings for place in range(3)
     }
     assert dictionaries == {"id": True, "labels.list.element": True, "scores.list.element": False}
-
-
-def test_what_readers_need_is_still_known_when_delta_merged_the_parts(tmp_path):
-    """OPTIMIZE drops the metadata of parts, and `predict` refused the table."""
-    schema = pa.schema([("a", pa.int64())], metadata={"genre_ray.columns": '["c0"]'})
-    uri = str(tmp_path / "table")
-    tables.create_table(uri, schema, {"genre_ray.columns": '["c0"]', "genre_ray.run_id": "r"})
-    parts = [tables.write_part(uri, name, pa.table({"a": [1, 2]}, schema)) for name in ("one", "two")]
-    tables.append(tables.open_table(uri), [tables.Append("run/0", parts)], schema)
-    assert tables.part_metadata(uri) == {"columns": '["c0"]'}
-    tables.open_table(uri).optimize.compact()
-    assert tables.part_metadata(uri)["columns"] == '["c0"]'
