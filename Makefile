@@ -65,7 +65,7 @@ $(VENV)/demo.installed: pyproject.toml constraints.txt | $(VENV)/python.checked
 	@echo "Installing into $(VENV) (some minutes, once)"
 	$(INSTALL) torch
 	$(INSTALL) --editable .
-	$(BIN)/python -c 'from genre_ray.features.vectors import warm_up; warm_up()'
+	$(BIN)/python -c 'from genre_ray.features.essentia.vectors import warm_up; warm_up()'
 	touch $@
 
 $(VENV)/develop.installed: pyproject.toml constraints.txt | $(VENV)/demo.installed

@@ -22,5 +22,8 @@ def test_what_drives_a_job_waits_for_no_library_that_only_workers_need(job):
 
 
 def test_what_workers_do_without():
-    assert imported("genre_ray.runs.execute, genre_ray.features.table, genre_ray.catalog.sources") == set()
+    assert (
+        imported("genre_ray.runs.execute, genre_ray.features.essentia.documents, genre_ray.sources.documents.source")
+        == set()
+    )
     assert imported("genre_ray.inference.batch, genre_ray.inference.predictor") == {"torch"}

@@ -7,13 +7,10 @@ from typing import Any, Self
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from genre_ray.catalog.identifiers import Identifiers, read_identifiers
-from genre_ray.catalog.run_file import format_run
 from genre_ray.commands.learning import already_done
 from genre_ray.config import JobConfiguration
 from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
 from genre_ray.errors import InputError
-from genre_ray.features.table import FeatureRows
 from genre_ray.inference.answers import Relabel, predictions_properties
 from genre_ray.inference.bundles import open_bundle
 from genre_ray.inference.recordings import recording_labels
@@ -24,8 +21,11 @@ from genre_ray.reports.card import card
 from genre_ray.reports.inputs import Truth, predictions_of_table, truth_of_examples, truth_of_file
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.identity import Identity, claim, make_identity, run_id
+from genre_ray.sources.tables import TableRows
 from genre_ray.storage import bundles, objects, tables
 from genre_ray.storage.bundles import Bundle
+from genre_ray.truth.identifiers import Identifiers, read_identifiers
+from genre_ray.truth.run_file import format_run
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def _relabel(configuration: CalibrateConfiguration, bundle: Bundle, target: Targ
         configuration,
         job="calibrate",
         table="predictions",
-        source=FeatureRows(configuration.predictions, limit=configuration.limit, columns=Relabel.columns),
+        source=TableRows(configuration.predictions, limit=configuration.limit, columns=Relabel.columns),
         stages=[Relabel(target.policy, target.taxonomy, bundle.bundle_id)],
         properties=predictions_properties(target.policy, target.taxonomy),
         bundles=[bundle.bundle_id],

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from genre_ray.catalog.names import identifier, identify
 from genre_ray.config import JobConfiguration
 from genre_ray.errors import InputError
 from genre_ray.runs.compact import record_checksums
 from genre_ray.runs.verify import roots
+from genre_ray.sources.documents.names import identifier, identify
 from genre_ray.storage import bundles, history, objects, tables
 from genre_ray.storage.transactions import LOG
 

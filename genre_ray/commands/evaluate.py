@@ -12,7 +12,6 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from genre_ray import __version__
-from genre_ray.catalog.identifiers import Identifiers, read_identifiers
 from genre_ray.config import JobConfiguration, Settings
 from genre_ray.reports.evaluation import evaluate
 from genre_ray.reports.groups import read_groups, roll_up
@@ -26,6 +25,7 @@ from genre_ray.reports.inputs import (
 from genre_ray.reports.result import EvaluationResult
 from genre_ray.runs.identity import documented, make_identity, run_id
 from genre_ray.storage import bundles, objects, tables
+from genre_ray.truth.identifiers import Identifiers, read_identifiers
 
 logger = logging.getLogger(__name__)
 

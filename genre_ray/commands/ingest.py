@@ -2,12 +2,12 @@
 
 from pydantic import Field
 
-from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
-from genre_ray.catalog.sources import DocumentSource, refuse_output_among
 from genre_ray.config import JobConfiguration
-from genre_ray.features.columns import ESSENTIA
-from genre_ray.features.table import ParseDocuments
+from genre_ray.features.essentia.columns import ESSENTIA
+from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.runs.batch import run_batch
+from genre_ray.sources.documents.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
+from genre_ray.sources.documents.source import DocumentSource, refuse_output_among
 
 
 class IngestConfiguration(JobConfiguration):

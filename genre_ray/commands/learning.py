@@ -9,11 +9,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from genre_ray.catalog.ground_truth import read_ground_truth
-from genre_ray.catalog.identifiers import read_identifiers
 from genre_ray.config import JobConfiguration, Settings
 from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
-from genre_ray.features.columns import schema_hash
+from genre_ray.features.essentia.columns import schema_hash
 from genre_ray.features.spec import read_spec
 from genre_ray.inference.predictor import Predictor, to_tensors
 from genre_ray.inference.recordings import average_submissions
@@ -31,6 +29,8 @@ from genre_ray.training.join import Split, join_taxonomies, make_examples
 from genre_ray.training.learner import Task
 from genre_ray.training.loop import Fitted, fit
 from genre_ray.training.systems import System
+from genre_ray.truth.ground_truth import read_ground_truth
+from genre_ray.truth.identifiers import read_identifiers
 
 logger = logging.getLogger(__name__)
 

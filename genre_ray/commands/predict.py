@@ -4,14 +4,10 @@ import logging
 
 from pydantic import Field, model_validator
 
-from genre_ray.catalog.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
-from genre_ray.catalog.mapping_table import read_mapping
-from genre_ray.catalog.run_file import format_run
-from genre_ray.catalog.sources import DocumentSource, refuse_output_among
 from genre_ray.config import JobConfiguration
-from genre_ray.features.columns import FEATURE_COLUMNS
+from genre_ray.features.essentia.columns import FEATURE_COLUMNS
+from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.features.spec import read_spec
-from genre_ray.features.table import FeatureRows, ParseDocuments
 from genre_ray.inference.answers import predictions_properties
 from genre_ray.inference.batch import Score
 from genre_ray.inference.bundles import check_columns, open_bundle
@@ -20,7 +16,12 @@ from genre_ray.inference.recordings import recording_labels
 from genre_ray.inference.target import Target, find_target
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.stages import Resources, Source, Stage
+from genre_ray.sources.documents.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
+from genre_ray.sources.documents.source import DocumentSource, refuse_output_among
+from genre_ray.sources.tables import TableRows
 from genre_ray.storage import objects
+from genre_ray.truth.mapping_table import read_mapping
+from genre_ray.truth.run_file import format_run
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def run(configuration: PredictConfiguration) -> int:
         )
         stages = [ParseDocuments(), score]
     else:
-        source = FeatureRows(configuration.features, limit=configuration.limit, columns=Score.columns)
+        source = TableRows(configuration.features, limit=configuration.limit, columns=Score.columns)
         check_columns(bundle, read_spec(configuration.features).columns, configuration.features)
         stages = [score]
     code = run_batch(

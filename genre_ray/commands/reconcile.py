@@ -16,9 +16,6 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from genre_ray import __version__
-from genre_ray.catalog.ground_truth import read_ground_truth
-from genre_ray.catalog.identifiers import Identifiers, read_identifiers
-from genre_ray.catalog.mapping_table import MappingRow, format_mapping, format_table
 from genre_ray.config import JobConfiguration, Settings
 from genre_ray.errors import InputError
 from genre_ray.labels.co_occurrence import BLOCK_RECORDINGS, CoOccurrence
@@ -29,6 +26,9 @@ from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.labels.taxonomy_files import read_taxonomy
 from genre_ray.runs.identity import documented, make_identity, run_id
 from genre_ray.storage import objects
+from genre_ray.truth.ground_truth import read_ground_truth
+from genre_ray.truth.identifiers import Identifiers, read_identifiers
+from genre_ray.truth.mapping_table import MappingRow, format_mapping, format_table
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from genre_ray.decisions.lines import IDENTITY, cross_entropy, log_odds, own_lines, shared_line, sigmoid
+from genre_ray.decisions.logistic import IDENTITY, cross_entropy, log_odds, own_lines, shared_line, sigmoid
 from genre_ray.errors import InputError
 from genre_ray.metrics.matrices import LabelMatrix, as_csr
 

@@ -6,7 +6,7 @@ Drivers do no more with a model than this: nothing here imports torch, which tak
 from collections.abc import Sequence
 
 from genre_ray.errors import InputError
-from genre_ray.features.columns import schema_hash
+from genre_ray.features.essentia.columns import schema_hash
 from genre_ray.inference.target import read_targets
 from genre_ray.storage.bundles import Bundle, read_bundle
 

@@ -11,7 +11,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from genre_ray.catalog.mapping_table import MappingTable
 from genre_ray.decisions.calibration import Calibration
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import ConfigurationError
@@ -19,6 +18,7 @@ from genre_ray.inference.target import Target, read_targets
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.labels.translation import Translation
 from genre_ray.storage.bundles import Bundle
+from genre_ray.truth.mapping_table import MappingTable
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from genre_ray.catalog.mapping_table import MappingRow
 from genre_ray.errors import InputError
 from genre_ray.labels.co_occurrence import CoOccurrence, Floats
 from genre_ray.labels.names import normalise
 from genre_ray.labels.taxonomy import Taxonomy
+from genre_ray.truth.mapping_table import MappingRow
 
 Marks = NDArray[np.bool_]
 

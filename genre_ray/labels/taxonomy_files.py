@@ -18,13 +18,13 @@ from typing import NoReturn
 
 import yaml
 
-from genre_ray.catalog.fma import NO_PARENT, Genre, read_genres
-from genre_ray.catalog.ground_truth import read_ground_truth
-from genre_ray.catalog.lines import refuse
 from genre_ray.errors import InputError
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.outcomes import printable
 from genre_ray.storage import objects
+from genre_ray.truth.fma import NO_PARENT, Genre, read_genres
+from genre_ray.truth.ground_truth import read_ground_truth
+from genre_ray.truth.lines import refuse
 
 _NULL = "tag:yaml.org,2002:null"
 

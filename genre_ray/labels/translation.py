@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from genre_ray.catalog.mapping_table import MappingTable
 from genre_ray.errors import InputError
+from genre_ray.truth.mapping_table import MappingTable
 
 Scores = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genre_ray.config import Settings
-from genre_ray.features.melbands import BANDS, STATISTICS
+from genre_ray.features.essentia.melbands import BANDS, STATISTICS
 from genre_ray.models.dropout import Dropout
 
 

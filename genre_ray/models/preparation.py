@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genre_ray.features.melbands import BANDS, MELBAND_COLUMNS, STATISTICS, melband_places
+from genre_ray.features.essentia.melbands import BANDS, MELBAND_COLUMNS, STATISTICS, melband_places
 from genre_ray.features.scaling import Scaling
 from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
 

@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from genre_ray.catalog.ground_truth import read_ground_truth
-from genre_ray.catalog.identifiers import NO_IDENTIFIERS, Identifiers
-from genre_ray.catalog.run_file import read_run
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
 from genre_ray.inference.answers import policy_of_table
 from genre_ray.inference.recordings import average_submissions
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_examples
+from genre_ray.truth.ground_truth import read_ground_truth
+from genre_ray.truth.identifiers import NO_IDENTIFIERS, Identifiers
+from genre_ray.truth.run_file import read_run
 
 LabelSet = tuple[str, ...]
 

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field, field_validator
 
-from genre_ray.catalog.ground_truth import GroundTruth
-from genre_ray.catalog.identifiers import NO_IDENTIFIERS, Identifiers
 from genre_ray.config import Settings
 from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.labels.space import LabelSpace
 from genre_ray.labels.splits import PARTS, GroupBy, group_of, labels_with_enough, part_of
 from genre_ray.storage import tables
 from genre_ray.training.examples import Annotations, Array, Coverage, Examples
+from genre_ray.truth.ground_truth import GroundTruth
+from genre_ray.truth.identifiers import NO_IDENTIFIERS, Identifiers
 
 logger = logging.getLogger(__name__)
 

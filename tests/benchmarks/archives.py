@@ -12,13 +12,13 @@ import zstandard
 from documents import write_archive
 from harness import Result, compare, seconds
 
-from genre_ray.catalog.archives import read_archive
-from genre_ray.catalog.bzip2 import bzip2_blocks
-from genre_ray.catalog.sources import DocumentSource
-from genre_ray.features.table import ParseDocuments
+from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.runs.ahead import read_ahead
 from genre_ray.runs.allocation import keep_freed_memory
 from genre_ray.runs.stages import ShardSize
+from genre_ray.sources.documents.archives import read_archive
+from genre_ray.sources.documents.bzip2 import bzip2_blocks
+from genre_ray.sources.documents.source import DocumentSource
 
 DOCUMENTS, SHARD = 4_000, ShardSize(5_000)
 PACKED_BYTES = 150 * 2**20

@@ -70,9 +70,9 @@ def feature_batches(part: str) -> Iterator[pa.RecordBatch]:
 
 
 def document_batches(archive: str) -> Iterator[pa.RecordBatch]:
-    from genre_ray.catalog.sources import DocumentSource
-    from genre_ray.features.table import ParseDocuments
+    from genre_ray.features.essentia.documents import ParseDocuments
     from genre_ray.runs.stages import ShardSize
+    from genre_ray.sources.documents.source import DocumentSource
 
     source, parse = DocumentSource((archive,)), ParseDocuments().open()
     (item,) = source.cut(source.list_inputs(), PART_ROWS)

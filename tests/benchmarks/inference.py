@@ -17,15 +17,15 @@ import torch
 from documents import jittered_documents, write_archive
 from harness import Result, compare, figure, marginal_rate, seconds
 
-from genre_ray.catalog.archives import RawDocument
-from genre_ray.catalog.sources import documents_outcome
 from genre_ray.commands.predict import PredictConfiguration, run
-from genre_ray.features.columns import ESSENTIA, FEATURE_COLUMNS, schema_hash
+from genre_ray.features.essentia.columns import ESSENTIA, FEATURE_COLUMNS, schema_hash
+from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.features.scaling import fit_scaling
-from genre_ray.features.table import ParseDocuments
 from genre_ray.inference.predictor import to_tensors
 from genre_ray.models.preparation import Standardise
 from genre_ray.runs import cluster
+from genre_ray.sources.documents.archives import RawDocument
+from genre_ray.sources.documents.source import documents_outcome
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
 from genre_ray.training.systems import find_system

@@ -19,9 +19,7 @@ import orjson
 import pyarrow as pa
 from harness import Measure, Result, compare, figure, rate
 
-from genre_ray.catalog.archives import RawDocument
-from genre_ray.catalog.sources import documents_outcome
-from genre_ray.features.columns import (
+from genre_ray.features.essentia.columns import (
     ABSENT_PEAK,
     CATEGORIES,
     DESCRIPTORS,
@@ -30,9 +28,11 @@ from genre_ray.features.columns import (
     READING_ORDER,
     STATISTICS,
 )
-from genre_ray.features.flatten import LEVELS, SHARPS
-from genre_ray.features.table import ParseDocuments
-from genre_ray.features.vectors import read_vectors
+from genre_ray.features.essentia.documents import ParseDocuments
+from genre_ray.features.essentia.flatten import LEVELS, SHARPS
+from genre_ray.features.essentia.vectors import read_vectors
+from genre_ray.sources.documents.archives import RawDocument
+from genre_ray.sources.documents.source import documents_outcome
 
 # New documents in each of five repetitions: 20,000 in all. The slowest reference takes a quarter of them.
 DOCUMENTS = 4_000
@@ -105,9 +105,9 @@ def first_document(environment: dict[str, str]) -> float:
     """Seconds from importing what reads documents to the first vector, in a process that has NumPy and Arrow."""
     code = """
 import sys, time
-import numpy, orjson, pyarrow, genre_ray.features.table
+import numpy, orjson, pyarrow, genre_ray.features.essentia.documents
 content, start = sys.stdin.buffer.read(), time.perf_counter()
-from genre_ray.features.vectors import scan_vectors
+from genre_ray.features.essentia.vectors import scan_vectors
 stored = pyarrow.array([content], pyarrow.large_binary())
 assert all(scan_vectors(["a.json"], stored, numpy.empty((1, 2669), numpy.float32)))
 print(time.perf_counter() - start)

@@ -21,11 +21,11 @@ from botocore.awsrequest import AWSResponse  # noqa: E402
 from documents import jittered_documents  # noqa: E402
 from harness import Result, compare, figure, seconds  # noqa: E402
 
-from genre_ray.catalog.archives import is_document  # noqa: E402
-from genre_ray.catalog.sources import DocumentSource  # noqa: E402
 from genre_ray.runs.inventory import Inventory  # noqa: E402
 from genre_ray.runs.plan import settle_plans  # noqa: E402
 from genre_ray.runs.stages import ShardSize  # noqa: E402
+from genre_ray.sources.documents.archives import is_document  # noqa: E402
+from genre_ray.sources.documents.source import DocumentSource  # noqa: E402
 from genre_ray.storage import objects, s3  # noqa: E402
 
 KEYS, REAL_KEYS, SMALL_FILES, PAGE_KEYS, CONNECTIONS = 1_000_000, 20_000, 2_000, 1000, 16

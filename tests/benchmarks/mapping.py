@@ -24,9 +24,9 @@ CLASSES = 300
 
 def benchmarks(scratch: Path) -> Iterator[Result]:
     """The job with what it reads and writes, and its two inner steps alone."""
-    from genre_ray.catalog.mapping_table import read_mapping
     from genre_ray.labels.co_occurrence import CoOccurrence
     from genre_ray.labels.translation import Translation
+    from genre_ray.truth.mapping_table import read_mapping
 
     for name in LABELS:
         _write_truth(scratch / f"{name}.tsv", name)

@@ -15,14 +15,14 @@ import pyarrow as pa
 from documents import jittered_documents
 from harness import Result, figure
 
-from genre_ray.catalog.archives import RawDocument
-from genre_ray.catalog.sources import DOCUMENTS, documents_outcome
 from genre_ray.config import JobConfiguration
-from genre_ray.features.table import ParseDocuments
+from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.outcomes import REJECTED_ROW, Outcome, Rejection
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.plan import WorkItem
 from genre_ray.runs.stages import Chunk, Compute, Resources, ShardSize
+from genre_ray.sources.documents.archives import RawDocument
+from genre_ray.sources.documents.source import DOCUMENTS, documents_outcome
 from genre_ray.storage.objects import StoredFile
 
 FEW, MANY, SHARDS = 20_000, 1_000_000, 10_000

@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from genre_ray.catalog.documents import Document, parse_document
-from genre_ray.features.flatten import flatten
+from genre_ray.features.essentia.flatten import flatten
+from genre_ray.sources.documents.parse import Document, parse_document
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -16,7 +16,7 @@ from harness import Result, compare, figure, seconds
 from torch import nn
 from torch.nn import functional
 
-from genre_ray.features.columns import ESSENTIA, FEATURE_COLUMNS
+from genre_ray.features.essentia.columns import ESSENTIA, FEATURE_COLUMNS
 from genre_ray.features.scaling import Scaling
 from genre_ray.models.dropout import Dropout
 from genre_ray.models.preparation import Standardise

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from genre_ray.commands import evaluate, fuse, ingest, pipeline, predict, train
-from genre_ray.features.columns import FEATURE_COLUMNS, schema_hash
+from genre_ray.features.essentia.columns import FEATURE_COLUMNS, schema_hash
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
 

@@ -7,18 +7,18 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from genre_ray.catalog.run_file import read_run
-from genre_ray.catalog.sources import DocumentSource
 from genre_ray.commands import pipeline
 from genre_ray.config import load_configuration
-from genre_ray.features.columns import FEATURE_COLUMNS
-from genre_ray.features.table import ParseDocuments
+from genre_ray.features.essentia.columns import FEATURE_COLUMNS
+from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.inference.bundles import open_bundle
 from genre_ray.inference.predictor import Predictor
 from genre_ray.labels.names import normalise
 from genre_ray.runs.stages import ShardSize
+from genre_ray.sources.documents.source import DocumentSource
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import read_examples, read_model
+from genre_ray.truth.run_file import read_run
 
 PIPELINE = """
 output: {output}

@@ -12,8 +12,8 @@ from scipy.sparse import csr_array
 from genre_ray.commands import fuse, learning, train
 from genre_ray.decisions.thresholds import plug_in_thresholds
 from genre_ray.errors import ConfigurationError, InputError, OutputTakenError
-from genre_ray.features.columns import FEATURE_COLUMNS
-from genre_ray.features.melbands import melband_places
+from genre_ray.features.essentia.columns import FEATURE_COLUMNS
+from genre_ray.features.essentia.melbands import melband_places
 from genre_ray.inference.bundles import open_bundle
 from genre_ray.inference.predictor import Predictor
 from genre_ray.inference.target import read_targets

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from genre_ray.catalog.ground_truth import read_ground_truth
-from genre_ray.catalog.run_file import read_run
 from genre_ray.commands import pipeline
-from genre_ray.features.columns import ESSENTIA
+from genre_ray.features.essentia.columns import ESSENTIA
 from genre_ray.features.spec import read_spec
 from genre_ray.storage import objects, tables
 from genre_ray.storage.bundles import read_bundle, read_examples
+from genre_ray.truth.ground_truth import read_ground_truth
+from genre_ray.truth.run_file import read_run
 
 BUNDLES = ["folder", "tags", "folder-fusion", "tags-fusion"]
 EVALUATIONS = ["folder, single", "folder, fused", "tags, single", "tags, fused"]

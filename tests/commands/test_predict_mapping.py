@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from genre_ray.catalog.mapping_table import read_mapping
 from genre_ray.commands import predict, reconcile
 from genre_ray.commands.predict import PredictConfiguration
 from genre_ray.commands.reconcile import ReconcileConfiguration
 from genre_ray.inference.answers import policy_of_table
 from genre_ray.storage import tables
+from genre_ray.truth.mapping_table import read_mapping
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from genre_ray.catalog.mapping_table import read_mapping
 from genre_ray.commands import reconcile
 from genre_ray.commands.reconcile import ReconcileConfiguration
+from genre_ray.truth.mapping_table import read_mapping
 
 DATA = Path(__file__).parents[1] / "data" / "emotify"
 HEADER = "recordingmbid\treleasegroupmbid\tgenre1\tgenre2\n"

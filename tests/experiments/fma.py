@@ -11,14 +11,14 @@ from methods import Rows, Truth, of_bundle, of_logistic_regression
 from running import of_configuration, succeeded
 from scoring import Scored
 
-from genre_ray.catalog.fma import NO_PARENT, Genre, TrackFeatures, read_features, read_genres, read_tracks
-from genre_ray.catalog.ground_truth import GroundTruth
 from genre_ray.commands import train
 from genre_ray.features.spec import FeatureSpec
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import FEATURES
 from genre_ray.storage.tables import Append
+from genre_ray.truth.fma import NO_PARENT, Genre, TrackFeatures, read_features, read_genres, read_tracks
+from genre_ray.truth.ground_truth import GroundTruth
 
 FOLDS, LEAST_POSITIVES, CLIP_SD = 5, 30, 8
 RULES = {"patience": 10}

@@ -8,7 +8,7 @@ import pytest
 from deltalake import DeltaTable
 
 from genre_ray.errors import InputError
-from genre_ray.features.columns import ESSENTIA, FEATURE_COLUMNS
+from genre_ray.features.essentia.columns import ESSENTIA, FEATURE_COLUMNS
 from genre_ray.features.spec import Axis, FeatureSpec, read_spec
 from genre_ray.storage import tables
 

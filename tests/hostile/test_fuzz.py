@@ -17,15 +17,15 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genre_ray.catalog.archives import RawDocument, read_archive
-from genre_ray.catalog.documents import Document, parse_document
-from genre_ray.catalog.sources import documents_outcome
-from genre_ray.features.columns import FEATURE_COLUMNS, missing_columns
-from genre_ray.features.flatten import flatten
-from genre_ray.features.table import parse_documents
-from genre_ray.features.vectors import read_vectors, warm_up
+from genre_ray.features.essentia.columns import FEATURE_COLUMNS, missing_columns
+from genre_ray.features.essentia.documents import parse_documents
+from genre_ray.features.essentia.flatten import flatten
+from genre_ray.features.essentia.vectors import read_vectors, warm_up
 from genre_ray.outcomes import Reason, Rejection
 from genre_ray.runs.watchdog import Limits, Watchdog
+from genre_ray.sources.documents.archives import RawDocument, read_archive
+from genre_ray.sources.documents.parse import Document, parse_document
+from genre_ray.sources.documents.source import documents_outcome
 from genre_ray.storage import tables
 
 SHORT = settings(max_examples=500, suppress_health_check=list(HealthCheck))

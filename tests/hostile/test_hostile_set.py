@@ -22,19 +22,19 @@ import pyarrow as pa
 import pytest
 import zstandard
 
-from genre_ray.catalog.ground_truth import read_ground_truth
-from genre_ray.catalog.sources import DocumentSource
 from genre_ray.commands import ingest, predict
 from genre_ray.commands.entry import run_job
 from genre_ray.errors import GenreRayError
-from genre_ray.features.columns import FEATURE_COLUMNS, schema_hash
+from genre_ray.features.essentia.columns import FEATURE_COLUMNS, schema_hash
+from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.features.spec import FeatureSpec
-from genre_ray.features.table import ParseDocuments
 from genre_ray.outcomes import Reason
 from genre_ray.runs.stages import ShardSize
+from genre_ray.sources.documents.source import DocumentSource
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
 from genre_ray.storage.schemas import FEATURES
+from genre_ray.truth.ground_truth import read_ground_truth
 
 DATA = Path(__file__).parents[1] / "data"
 TABLE = Path(__file__).parent / "README.md"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from genre_ray.features.columns import schema_hash
+from genre_ray.features.essentia.columns import schema_hash
 from genre_ray.features.scaling import Scaling
 from genre_ray.inference.predictor import build, to_tensors
 from genre_ray.models.preparation import Embeddings, Standardise

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genre_ray.catalog.sources import DocumentSource
 from genre_ray.decisions.thresholds import decide
-from genre_ray.features.columns import FEATURE_COLUMNS
-from genre_ray.features.table import ParseDocuments
+from genre_ray.features.essentia.columns import FEATURE_COLUMNS
+from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.inference.answers import predictions_properties
 from genre_ray.inference.batch import Score
 from genre_ray.inference.predictor import Predictor
 from genre_ray.inference.target import find_target
 from genre_ray.outcomes import Reason
 from genre_ray.runs.stages import Resources, ShardSize, open_stages
+from genre_ray.sources.documents.source import DocumentSource
 from genre_ray.storage.schemas import FEATURES
 
 COLUMNS = tuple("abcdef")

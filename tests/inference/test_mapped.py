@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from genre_ray.catalog.mapping_table import MappingTable
 from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.inference.answers import predictions_properties
 from genre_ray.inference.batch import Score
@@ -16,6 +15,7 @@ from genre_ray.inference.predictor import Predictor
 from genre_ray.inference.target import find_target
 from genre_ray.storage.bundles import Bundle
 from genre_ray.storage.schemas import FEATURES
+from genre_ray.truth.mapping_table import MappingTable
 
 WEIGHTS = {("jazz", "Jazz"): 0.9, ("soul", "R&B"): 0.75, ("rock", "R&B"): 0.25, ("rock---indie", "Indie"): 1.0}
 TABLE = MappingTable("m.tsv", "hash", {("folders", "shop"): WEIGHTS, ("tags", "shop"): {("x", "y"): 1.0}})

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from genre_ray.catalog.ground_truth import read_ground_truth
 from genre_ray.labels.co_occurrence import CoOccurrence
 from genre_ray.labels.mapping import Relations, Rule, combine
 from genre_ray.labels.space import label_matrix
 from genre_ray.labels.taxonomy import Taxonomy
+from genre_ray.truth.ground_truth import read_ground_truth
 
 EMOTIFY = Path(__file__).parents[1] / "data" / "emotify"
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from genre_ray.catalog.mapping_table import MappingTable
 from genre_ray.errors import InputError
 from genre_ray.labels import translation
 from genre_ray.labels.translation import Translation
+from genre_ray.truth.mapping_table import MappingTable
 
 TABLE = MappingTable(
     "mapping.tsv",

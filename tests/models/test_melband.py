@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from genre_ray.features.melbands import BANDS, STATISTICS
+from genre_ray.features.essentia.melbands import BANDS, STATISTICS
 from genre_ray.models.dropout import Dropout
 from genre_ray.models.melband import MelbandNetwork, MelbandSettings
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from genre_ray.features.columns import FEATURE_COLUMNS
-from genre_ray.features.melbands import MELBAND_COLUMNS
+from genre_ray.features.essentia.columns import FEATURE_COLUMNS
+from genre_ray.features.essentia.melbands import MELBAND_COLUMNS
 from genre_ray.features.scaling import Scaling
 from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
 from genre_ray.models.preparation import Embeddings, Melbands, Standardise, build_preparation

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from genre_ray.catalog.identifiers import Identifiers
 from genre_ray.errors import InputError
 from genre_ray.reports.inputs import (
     Truth,
@@ -19,6 +18,7 @@ from genre_ray.reports.inputs import (
 from genre_ray.storage import tables
 from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
 from genre_ray.storage.schemas import predictions_schema
+from genre_ray.truth.identifiers import Identifiers
 
 LABELS = ["jazz", "rock", "rock---indie"]
 

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pytest
 import zstandard
 
-from genre_ray.catalog.sources import DocumentSource
 from genre_ray.config import Execution, JobConfiguration
-from genre_ray.features.table import FeatureRows, ParseDocuments
+from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.outcomes import Outcome, rejections
 from genre_ray.runs import estimate
 from genre_ray.runs.batch import run_batch
@@ -21,6 +20,8 @@ from genre_ray.runs.dataflow import Chain
 from genre_ray.runs.estimate import describe
 from genre_ray.runs.resources import Capacity, Nodes
 from genre_ray.runs.stages import Resources, ShardSize
+from genre_ray.sources.documents.source import DocumentSource
+from genre_ray.sources.tables import TableRows
 from genre_ray.storage import tables
 from genre_ray.storage.tables import Append
 
@@ -78,11 +79,9 @@ def test_the_rows_of_a_table_are_known_from_its_log(tmp_path, sample):
     parts = [tables.write_part(uri, name, rows) for name in "ab"]
     tables.append(tables.open_table(uri), [Append("one", parts)], stage.schema)
 
-    assert (
-        f"for {2 * rows.num_rows} rows with 2 workers" in said(FeatureRows(uri), KeepAll(stage.schema), workers=4)[-1]
-    )
-    assert "for 8 rows with 2 workers" in said(FeatureRows(uri, limit=8), KeepAll(stage.schema), workers=4)[-1]
-    assert "for 2 rows with 1 worker" in said(FeatureRows(uri, limit=2), KeepAll(stage.schema))[-1]
+    assert f"for {2 * rows.num_rows} rows with 2 workers" in said(TableRows(uri), KeepAll(stage.schema), workers=4)[-1]
+    assert "for 8 rows with 2 workers" in said(TableRows(uri, limit=8), KeepAll(stage.schema), workers=4)[-1]
+    assert "for 2 rows with 1 worker" in said(TableRows(uri, limit=2), KeepAll(stage.schema))[-1]
 
 
 @pytest.mark.parametrize(

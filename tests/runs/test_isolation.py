@@ -14,10 +14,9 @@ import pyarrow as pa
 import pytest
 import ray.cloudpickle
 
-from genre_ray.catalog.sources import DocumentSource
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError, InputError
-from genre_ray.features.table import ParseDocuments
+from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.outcomes import Outcome, Reason, Rejection, rejections
 from genre_ray.runs import cluster, execute
 from genre_ray.runs.attempts import MAX_DEATHS, attempts_folder, begin_attempt
@@ -31,6 +30,7 @@ from genre_ray.runs.plan import settle_plans
 from genre_ray.runs.segment import Session
 from genre_ray.runs.stages import Resources, ShardSize
 from genre_ray.runs.watchdog import Limits
+from genre_ray.sources.documents.source import DocumentSource
 
 # Neither workers nor children can import a test module.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genre_ray.catalog.sources import DocumentSource
 from genre_ray.config import Execution
 from genre_ray.errors import InputError, OutputTakenError
-from genre_ray.features.table import FeatureRows, ParseDocuments
+from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.outcomes import Outcome, rejections
 from genre_ray.runs import segment as segment_module
 from genre_ray.runs.dataflow import Chain, segments
@@ -26,6 +25,8 @@ from genre_ray.runs.plan import settle_plans
 from genre_ray.runs.segment import Session
 from genre_ray.runs.stages import Resources, ShardSize
 from genre_ray.runs.watchdog import Limits
+from genre_ray.sources.documents.source import DocumentSource
+from genre_ray.sources.tables import TableRows
 from genre_ray.storage import tables
 
 
@@ -76,7 +77,7 @@ def test_from_a_later_shard_on_there_is_exactly_the_rest(documents, rows_per_sha
 def test_a_features_table_is_a_source_that_resumes_too(tmp_path, documents, run_inline):
     source, expected, _ = documents
     run_inline(tmp_path, source, [ParseDocuments()], 50)
-    rows = FeatureRows(str(tmp_path / "data"), limit=120)
+    rows = TableRows(str(tmp_path / "data"), limit=120)
     items = rows.cut(rows.list_inputs(), 20)
     assert [item.rows for item in items] == [50, 50, 20]
     for item, start in zip(items, (0, 50, 100), strict=True):

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from genre_ray.catalog.ground_truth import GroundTruth
 from genre_ray.features.scaling import fit_scaling
 from genre_ray.models.preparation import Standardise
 from genre_ray.training.examples import load_rows
 from genre_ray.training.join import Split, make_examples
 from genre_ray.training.learner import Task
 from genre_ray.training.systems import find_system
+from genre_ray.truth.ground_truth import GroundTruth
 
 COLUMNS, LABELS = 6, ("jazz", "rock", "soul")
 

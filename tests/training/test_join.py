@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genre_ray.catalog.ground_truth import GroundTruth
-from genre_ray.catalog.identifiers import Identifiers
 from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.labels.splits import PARTS, part_of
 from genre_ray.models.outputs import UNKNOWN
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import FEATURES
 from genre_ray.training.join import Split, join_taxonomies, make_examples
+from genre_ray.truth.ground_truth import GroundTruth
+from genre_ray.truth.identifiers import Identifiers
 
 FREE = Split(least_train=1, least_other=1)
 

@@ -1,0 +1,315 @@
+"""Documents as a source of rows: folders, single files and archives, listed once and read as streams.
+
+Guarantees: everything found is a row, good or not, in an order that does not change; a read that starts at a later
+shard passes over what comes before without parsing it. An input that is gone or changed is an error, never a row.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
+from pathlib import PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+
+from genre_ray.errors import ConfigurationError, InputError
+from genre_ray.outcomes import Outcome, Reason, Rejection, rejections
+from genre_ray.runs.ahead import map_ahead
+from genre_ray.runs.plan import WorkItem
+from genre_ray.runs.stages import Chunk, ShardCounter, ShardSize
+from genre_ray.sources.documents.archives import (
+    MAX_DOCUMENT_BYTES,
+    MAX_EXPANSION,
+    MAX_MEMBERS,
+    RawDocument,
+    about_archive,
+    is_archive,
+    is_document,
+    open_planned,
+    read_archive,
+    read_file,
+    refused_file,
+)
+from genre_ray.sources.documents.names import identify
+from genre_ray.storage import objects
+from genre_ray.storage.objects import StoredFile
+
+logger = logging.getLogger(__name__)
+
+CHUNK_DOCUMENTS, CHUNK_BYTES = 64, 2**24
+"""A chunk ends with the document that reaches one of them: a few are held at once, read ahead."""
+FILES_PER_ITEM = 256
+READS_IN_FLIGHT = 16
+"""Files that a worker reads at once: a store answers each in some hundredths of a second, however small it is."""
+
+DOCUMENTS = pa.schema(
+    [
+        ("name", pa.string()),
+        ("source_uri", pa.string()),
+        ("recording_id", pa.string()),
+        ("payload", pa.large_binary()),
+    ]
+)
+"""The columns of documents as they are stored: `name` is a file's, `payload` its bytes."""
+
+
+@dataclass(frozen=True)
+class DocumentSource:
+    """Documents below some inputs.
+
+    Attributes:
+        inputs: folders, archives or documents, local or `s3://`.
+        limit: take only so many documents from each archive, and of all single files together.
+        max_document_bytes: a larger document is rejected unread.
+        max_members: an archive with more members ends there, with a row that says so.
+        max_expansion: so does one whose content is more than so many times its stored size.
+    """
+
+    name = "read documents"
+    schema = DOCUMENTS
+
+    inputs: tuple[str, ...]
+    limit: int | None = None
+    max_document_bytes: int = MAX_DOCUMENT_BYTES
+    max_members: int = MAX_MEMBERS
+    max_expansion: float = MAX_EXPANSION
+
+    def list_inputs(self) -> Iterator[StoredFile]:
+        """The archives and documents, as they are found.
+
+        Raises:
+            InputError: an input has none.
+        """
+        for uri in self.inputs:
+            found, others = 0, Counter[str]()
+            for file in objects.scan_files(uri):
+                if is_archive(file.name) or is_document(file.name):
+                    found += 1
+                    yield file
+                else:
+                    others[PurePosixPath(file.name).suffix[:10] or "without a suffix"] += 1
+            if not found:
+                kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5)) or "nothing"
+                raise InputError(
+                    f"{uri}: expected documents (.json) or archives of them (.tar, .tar.gz, .tar.bz2, .tar.zst), "
+                    f"found {kinds}; check the address"
+                )
+            if others:
+                logger.info("%s: passing over %d files that are no documents or archives", uri, others.total())
+
+    def cut(self, files: Iterable[StoredFile], rows_per_shard: int) -> Iterator[WorkItem]:
+        """One work item an archive, and groups of single documents that grow with how many came before."""
+        archives = documents = groups = 0
+        group: list[StoredFile] = []
+        for file in files:
+            if is_archive(file.name):
+                yield WorkItem(f"a{archives:06d}", "archive", (file,), self.limit)
+                archives += 1
+            elif self.limit is None or documents + len(group) < self.limit:
+                group.append(file)
+                if len(group) >= min(rows_per_shard, max(FILES_PER_ITEM, documents // 8)):
+                    yield WorkItem(f"d{groups:06d}", "documents", tuple(group))
+                    groups, documents, group = groups + 1, documents + len(group), []
+        if group:
+            yield WorkItem(f"d{groups:06d}", "documents", tuple(group))
+
+    def read(
+        self,
+        item: WorkItem,
+        size: ShardSize,
+        first_shard: int = 0,
+        failed: Mapping[int, Rejection] | None = None,
+        *,
+        singly: bool = False,
+    ) -> Iterator[Chunk]:
+        """Yield up to 64 documents at a time; see `genre_ray.runs.stages.Source`.
+
+        A document is as many bytes as its header in the archive or the plan says, and 0 where it is refused unread.
+        """
+        counter = ShardCounter(size)
+        rows = self._rows(item, counter, first_shard, failed or {}, singly=singly)
+        chunk, shard, piece = DocumentsBuilder(), -1, 0
+        for document in islice(rows, item.rows):
+            if document is None:
+                continue
+            if (counter.shard, counter.piece) != (shard, piece):
+                if 0 <= shard < counter.shard:
+                    _require_unchanged(item)
+                if chunk.num_rows:
+                    yield Chunk(shard, chunk.finish(), piece)
+                shard, piece = counter.shard, counter.piece
+            chunk.add(document)
+            del document  # lets go of the archive's chunk
+            if singly or chunk.num_rows == CHUNK_DOCUMENTS or chunk.num_bytes >= CHUNK_BYTES:
+                yield Chunk(shard, chunk.finish(), piece)
+        _require_unchanged(item)
+        if shard < 0 and first_shard > 0:
+            raise shorter_than_planned(item, first_shard)
+        if chunk.num_rows:
+            yield Chunk(shard, chunk.finish(), piece)
+
+    def _rows(
+        self, item: WorkItem, counter: ShardCounter, first_shard: int, failed: Mapping[int, Rejection], *, singly: bool
+    ) -> Iterator[RawDocument | None]:
+        """Every row of the item, None before the first shard; while a row is given, `counter` is at its shard."""
+        if item.kind != "archive":
+            yield from self._files(item, counter, first_shard, failed, singly=singly)
+            return
+        (archive,) = item.files
+        walk = self._members(archive, lambda row_bytes: counter.add(row_bytes) >= first_shard)
+        for position in count():
+            if position in failed:
+                # What follows cannot be read without it. Earlier shards are complete, so the row belongs to this one.
+                counter.shard = max(counter.add(0), first_shard)
+                yield about_archive(archive.uri, failed[position])
+                return
+            try:
+                yield next(walk)
+            except StopIteration:
+                return
+
+    def _files(
+        self, item: WorkItem, counter: ShardCounter, first_shard: int, failed: Mapping[int, Rejection], *, singly: bool
+    ) -> Iterator[RawDocument | None]:
+        sizes = [file.size if file.size <= self.max_document_bytes else 0 for file in item.files]
+        first = 0
+        while first < len(sizes) and counter.add(sizes[first]) < first_shard:
+            first += 1
+            yield None
+        read = partial(self._read_file, failed=failed)
+        numbered = list(enumerate(item.files))[first:]
+        documents = map(read, numbered) if singly else map_ahead(read, numbered, READS_IN_FLIGHT)
+        for (position, _), document in zip(numbered, documents, strict=True):
+            if position > first:
+                counter.add(sizes[position])
+            yield document
+
+    def _read_file(self, numbered: tuple[int, StoredFile], failed: Mapping[int, Rejection]) -> RawDocument:
+        position, file = numbered
+        if position in failed:
+            return refused_file(file, failed[position])
+        return read_file(file, self.max_document_bytes)
+
+    def _members(self, archive: StoredFile, wanted: Callable[[int], bool]) -> Iterator[RawDocument | None]:
+        opened = open_planned(archive)
+        if isinstance(opened, str):
+            wanted(0)
+            yield about_archive(
+                archive.uri, Rejection(Reason.ARCHIVE_UNREADABLE, f"expected a tar archive, found {opened}")
+            )
+            return
+        with opened as stream:
+            yield from read_archive(
+                stream,
+                archive.uri,
+                max_document_bytes=self.max_document_bytes,
+                max_members=self.max_members,
+                max_expansion=self.max_expansion,
+                wanted=wanted,
+            )
+
+
+class DocumentsBuilder:
+    """Makes tables of documents, and of rejected rows, one document after another.
+
+    A payload is copied as it is added. The chunk of an archive that it is a view of is then free for the next one,
+    which is decompressed into memory that the processor's cache still holds.
+    """
+
+    def __init__(self) -> None:
+        self._capacity = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        # As much as the last table took: a buffer that grows is copied.
+        self._buffer = pa.allocate_buffer(self._capacity, resizable=True)
+        self._content = memoryview(self._buffer).cast("B")
+        self._offsets = [0]
+        self._names: list[str] = []
+        self._uris: list[str] = []
+        self._rejected: list[tuple[str, Rejection]] = []
+
+    @property
+    def num_rows(self) -> int:
+        """Documents and rejected rows since the last table."""
+        return len(self._names) + len(self._rejected)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of their payloads."""
+        return self._offsets[-1]
+
+    def add(self, document: RawDocument) -> None:
+        """Add a row."""
+        payload = document.payload
+        if isinstance(payload, Rejection):
+            self._rejected.append((document.uri, payload))
+            return
+        start = self._offsets[-1]
+        end = start + len(payload)
+        if end > self._capacity:
+            self._grow(end)
+        self._content[start:end] = payload
+        self._offsets.append(end)
+        self._names.append(document.name)
+        self._uris.append(document.uri)
+
+    def finish(self) -> Outcome:
+        """Return what was added, the documents with the columns of `DOCUMENTS`, and begin anew."""
+        content = [None, pa.py_buffer(np.array(self._offsets, np.int64)), self._buffer.slice(0, self.num_bytes)]
+        columns = [
+            pa.array(self._names, pa.string()),
+            pa.array(self._uris, pa.string()),
+            pa.array([identify(name)[0] for name in self._names], pa.string()),
+            pa.Array.from_buffers(pa.large_binary(), len(self._names), content),
+        ]
+        outcome = Outcome(pa.Table.from_arrays(columns, schema=DOCUMENTS), rejections(self._rejected))
+        self._capacity = min(self.num_bytes * 5 // 4, CHUNK_BYTES)
+        self._begin()
+        return outcome
+
+    def _grow(self, needed: int) -> None:
+        self._capacity = max(needed, self._capacity * 2)
+        larger = pa.allocate_buffer(self._capacity, resizable=True)
+        content = memoryview(larger).cast("B")
+        content[: self.num_bytes] = self._content[: self.num_bytes]
+        self._buffer, self._content = larger, content
+
+
+def documents_outcome(rows: Iterable[RawDocument]) -> Outcome:
+    """The table of the documents that could be read, with the columns of `DOCUMENTS`, and the rejected rows."""
+    builder = DocumentsBuilder()
+    for row in rows:
+        builder.add(row)
+    return builder.finish()
+
+
+def shorter_than_planned(item: WorkItem, first_shard: int) -> InputError:
+    """The error for an item that ends before the shard that reading is to go on with."""
+    return InputError(
+        f"{item.files[0].uri}: it ends before shard {first_shard}, although earlier runs read further: it is shorter "
+        "than it was, or its storage gave only a part. Restore it, then --resume; or start a new run with another "
+        "--output"
+    )
+
+
+def _require_unchanged(item: WorkItem) -> None:
+    """Check an archive again after it was read; single files are checked one by one, as they are read."""
+    if item.kind == "archive" and item.files[0].version != objects.MISSING:
+        objects.require_unchanged(item.files[0])
+
+
+def refuse_output_among(inputs: Sequence[str], output: str) -> None:
+    """Refuse an output below an input: a later listing would take the run's own files for documents.
+
+    Raises:
+        ConfigurationError: names the input.
+    """
+    for uri in inputs:
+        if f"{objects.absolute(output)}/".startswith(f"{objects.absolute(uri).rstrip('/')}/"):
+            raise ConfigurationError(
+                f"expected an output outside of the inputs, found {output} inside of {uri}; choose another --output"
+            )

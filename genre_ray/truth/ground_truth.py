@@ -1,0 +1,120 @@
+"""Ground truths in the format of the AcousticBrainz genre task: recordings, release groups and labels.
+
+Tab-separated, header `recordingmbid releasegroupmbid genre1 … genreN`, rows padded with tabs to N labels. A
+genre has no `---`, a subgenre is `genre---subgenre`. A subgenre may stand without its genre: nothing is added
+here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from genre_ray.errors import InputError
+from genre_ray.outcomes import printable
+from genre_ray.sources.documents.names import identifier
+from genre_ray.truth.lines import read_rows, refuse
+
+ID_COLUMNS = ("recordingmbid", "releasegroupmbid")
+_SEPARATOR = "---"
+
+
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """Annotated recordings, in the file's order; the three lists run in parallel.
+
+    MusicBrainz ids are in lower case. A release group may be empty: not known. `labels` are sorted, at least
+    one each.
+    """
+
+    uri: str
+    recording_ids: list[str]
+    release_group_ids: list[str]
+    labels: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.recording_ids)
+
+
+def read_ground_truth(uri: str) -> GroundTruth:
+    """Read a ground truth, plain or `.bz2`.
+
+    Raises:
+        InputError: the file departs from the format; the message names the line.
+        StorageError: it is not there or cannot be read.
+    """
+    rows = read_rows(uri)
+    width = len(_header(uri, next(rows, (1, []))[1]))
+    truth = GroundTruth(uri, [], [], [])
+    lines: dict[str, int] = {}
+    # Most recordings share their labels with many others: each combination is checked and kept once.
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for number, fields in rows:
+        if len(fields) > width:
+            refuse(uri, number, f"at most {width} fields", str(len(fields)), "name every column in the header")
+        recording_id = identifier(fields[0])
+        if not recording_id:
+            refuse(uri, number, "a recording id", "an empty field", "name the recording or remove the line")
+        if recording_id in lines:
+            found = f"{recording_id} again after line {lines[recording_id]}"
+            refuse(uri, number, "each recording once", found, "merge the two lines")
+        lines[recording_id] = number
+        stated = tuple(fields[2:])
+        if stated not in known:
+            known[stated] = _labels(uri, number, stated)
+        truth.recording_ids.append(recording_id)
+        truth.release_group_ids.append(identifier(fields[1]))
+        truth.labels.append(known[stated])
+    if not truth.recording_ids:
+        raise InputError(f"{uri}: expected annotated recordings, found only a header; give a file with rows.")
+    return truth
+
+
+def _header(uri: str, fields: Sequence[str]) -> Sequence[str]:
+    genres = [f"genre{place}" for place in range(1, max(len(fields) - 1, 2))]
+    expected = [*ID_COLUMNS, *genres]
+    if not fields:
+        refuse(
+            uri,
+            1,
+            f"the header {' '.join(expected)} …",
+            "an empty file",
+            "give a file with a header and rows",
+        )
+    for place, column in enumerate(expected):
+        found = printable(fields[place]) if place < len(fields) else "no more columns"
+        if found != column:
+            refuse(uri, 1, f"column {place + 1} to be {column}", repr(found), "correct the header")
+    return fields
+
+
+def _labels(uri: str, number: int, padded: Sequence[str]) -> tuple[str, ...]:
+    labels = list(padded)
+    while labels and not labels[-1]:
+        labels.pop()
+    if not labels:
+        refuse(uri, number, "at least one genre", "none", "annotate the recording or remove the line")
+    for place, label in enumerate(labels):
+        fault = label_fault(label)
+        if fault:
+            refuse(uri, number, "`genre` or `genre---subgenre`", f"{label!r}, {fault}", "correct the label")
+        if label in labels[:place]:
+            refuse(uri, number, "each label once", f"{label!r} twice", "remove one of them")
+    return tuple(sorted(labels))
+
+
+def label_fault(label: str) -> str | None:
+    """What is wrong with `label`, or None.
+
+    >>> label_fault("rock---indie"), label_fault("rock------indie")
+    (None, 'which has an empty name')
+    """
+    names = label.split(_SEPARATOR)
+    if not all(names):
+        return "which has an empty name"
+    if len(names) > 2:
+        return "which has more than two levels"
+    # Four or five dashes leave one at the edge of a name.
+    if any(name != name.strip() or name.startswith("-") for name in names):
+        return "which has a name that starts or ends with a space, or starts with a dash"
+    if printable(label) != label:
+        return "which has control characters"
+    return None
