@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from genre_ray.config import JobConfiguration, Settings
+from genre_ray.commands.settings import IdentifierConfiguration
+from genre_ray.config import Settings
 from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
 from genre_ray.features.essentia.columns import schema_hash
 from genre_ray.features.spec import read_spec
@@ -21,7 +22,8 @@ from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.models.preparation import Preparation
 from genre_ray.reports.card import card
 from genre_ray.runs import cluster
-from genre_ray.runs.identity import Identity, claim, refuse_other, run_id
+from genre_ray.runs.identity import Identity, run_id
+from genre_ray.runs.output import Document, Output, scratch
 from genre_ray.storage import bundles, objects, tables
 from genre_ray.storage.bundles import Bundle
 from genre_ray.training.examples import Examples, load_rows
@@ -30,7 +32,6 @@ from genre_ray.training.learner import Task
 from genre_ray.training.loop import Fitted, fit
 from genre_ray.training.systems import System
 from genre_ray.truth.ground_truth import read_ground_truth
-from genre_ray.truth.identifiers import read_identifiers
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Source(Settings):
         return uris | ({"test": self.test_ground_truth} if self.test_ground_truth else {})
 
 
-class LearningConfiguration(JobConfiguration):
+class LearningConfiguration(IdentifierConfiguration):
     """Settings of everything that learns from a features table and a ground truth, or several that are joined."""
 
     features: str = Field(description="features table, e.g. OUTPUT/features of an ingest")
@@ -75,8 +76,6 @@ class LearningConfiguration(JobConfiguration):
     unlabelled: Literal["negative", "masked"] = Field(
         "negative", description="what labels are to a recording that their sources did not annotate: negative or masked"
     )
-    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
-    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     split: Split = Split()
     decisions: DecisionSettings = DecisionSettings()
     rules: dict[str, Any] = Field({}, description="training rules that differ from the system's published ones")
@@ -127,7 +126,9 @@ def learn(
         The job's exit code.
     """
     network, rules = system.resolve_network(configuration.network), system.resolve_rules(configuration.rules)
-    if not configuration.dry_run and already_done(configuration, identity):
+    output = Output(configuration.output, identity, configuration.resume)
+    document = bundle_document(output.uri)
+    if not configuration.dry_run and output.is_complete(document):
         return 0
     version = identity["features_version"]
     read_spec(configuration.features)  # refuses what is not a features table
@@ -136,15 +137,15 @@ def learn(
         logger.info("would train %s on them with %s", system.name, rules)
         return 0
     preparation = prepare(examples, version)
-    scratch = objects.join(objects.absolute(configuration.output), "_run")
     # Two trainings at once would mix their files; what is wrong with the inputs was said before, and claims nothing.
-    claim(objects.join(scratch, "claim.json"), configuration.output, identity, resume=configuration.resume)
+    output.claim(document)
     # Workers have working directories of their own.
     features = objects.absolute(configuration.features)
     task = Task(system, network, rules, preparation, features, version, examples)
     cluster.connect()
     # Another run's checkpoints are not this one's, even where neither came to its bundle.
-    fitted = fit(task, objects.join(scratch, run_id(identity)), configuration.execution)
+    storage = objects.join(scratch(objects.absolute(output.uri)), output.run)
+    fitted = fit(task, storage, configuration.execution)
     logger.info("best of %d epochs is %d", len(fitted.history), fitted.best_epoch + 1)
     model = _describe(configuration, identity, task)
     tensors = to_tensors(task.preparation, fitted.weights)
@@ -153,31 +154,20 @@ def learn(
     )
     model["targets"] = {target.taxonomy: target.describe() for target in targets}
     model["metrics"] = {"part": "validation", "targets": metrics, **_progress(fitted)}
-    if not bundles.write_bundle(configuration.output, model, tensors, examples.per_recording(), card(model)):
-        already_done(configuration, identity)  # another run's is an error, this run's is as good
-        return 0
-    objects.delete_folder(scratch)
+    recordings = examples.per_recording()
+    output.complete(document, lambda: bundles.write_bundle(output.uri, model, tensors, recordings, card(model)))
     reached = ", ".join(f"{taxonomy} {found['roc_auc'] or 0:.4f}" for taxonomy, found in metrics.items())
     logger.info("%s: bundle written, validation ROC AUC: %s", configuration.output, reached)
     return 0
 
 
-def already_done(configuration: JobConfiguration, identity: Identity) -> bool:
-    """Whether the output holds this run's bundle.
-
-    Raises:
-        OutputTakenError: it holds another's, or this one's without `resume`.
-    """
-    if not bundles.is_bundle(configuration.output):
-        return False
-    _, model = bundles.read_model(configuration.output)
-    refuse_other(configuration.output, model["lineage"]["identity"], identity, resume=configuration.resume)
-    logger.info("%s: nothing to do, run %s is complete", configuration.output, run_id(identity))
-    return True
+def bundle_document(output: str) -> Document:
+    """The document that completes a bundle."""
+    return Document(output, bundles.MODEL, ("lineage", "identity"))
 
 
 def _read_examples(configuration: LearningConfiguration, version: int) -> Examples:
-    sources, identifiers = {}, read_identifiers(configuration.identifiers, configuration.redirects)
+    sources, identifiers = {}, configuration.read_identifiers()
     for taxonomy, source in configuration.truths().items():
         truths = {part: read_ground_truth(uri) for part, uri in source.uris().items()}
         split, limit = configuration.split, configuration.limit
