@@ -3,6 +3,7 @@
 from genre_ray.bundles.manifest import (
     AUDIO,
     GENRES,
+    VERSION,
     Architecture,
     Data,
     Licences,
@@ -29,6 +30,7 @@ def make_manifest(labels=("jazz", "rock"), *, taxonomy="folders", columns="ab", 
         policy=PolicyDescription(thresholds=tuple(thresholds or (0.5,) * len(labels))),
     )
     fields = {
+        "version": VERSION,
         "system": "essentia",
         "source": "a paper",
         "taxonomy": taxonomy,

@@ -14,6 +14,7 @@ from genre_ray.bundles.files import Bundle, is_bundle, read_manifest, write_bund
 from genre_ray.bundles.manifest import (
     AUDIO,
     GENRES,
+    VERSION,
     Architecture,
     Data,
     Licences,
@@ -165,6 +166,7 @@ def learn(
     trained.load_state_dict(fitted.weights)
     targets, metrics = _decide(task, Predictor(task.preparation, trained, system.outputs), configuration.decisions)
     manifest = Manifest(
+        version=VERSION,
         system=system.name,
         source=system.source,
         taxonomy=configuration.default_taxonomy(),

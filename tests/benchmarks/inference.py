@@ -21,6 +21,7 @@ from genre_ray.bundles.files import write_bundle
 from genre_ray.bundles.manifest import (
     AUDIO,
     GENRES,
+    VERSION,
     Architecture,
     Data,
     Licences,
@@ -161,6 +162,7 @@ def _bundle(folder: Path, features: np.ndarray) -> Path:
         policy=PolicyDescription(thresholds=tuple(thresholds.tolist())),
     )
     manifest = Manifest(
+        version=VERSION,
         system=system.name,
         source=system.source,
         taxonomy="bench",
