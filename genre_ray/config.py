@@ -58,6 +58,12 @@ class Description(Settings):
     model_config = ConfigDict(allow_inf_nan=False)
 
 
+def first_error(error: ValidationError) -> str:
+    """The first value of stored content that is wrong, by its path, and why."""
+    wrong = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg'].removeprefix('Value error, ')}"
+
+
 def _finite(value: JsonValue) -> JsonValue:
     json.dumps(value, allow_nan=False)
     return value
