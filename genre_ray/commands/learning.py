@@ -40,7 +40,7 @@ from genre_ray.storage import objects, tables
 from genre_ray.training.examples import Examples, load_rows
 from genre_ray.training.join import Split, join_taxonomies, make_examples
 from genre_ray.training.learner import Task
-from genre_ray.training.loop import fit
+from genre_ray.training.loop import Fitted, fit
 from genre_ray.training.systems import System
 from genre_ray.truth.ground_truth import read_ground_truth
 from genre_ray.truth.identifiers import read_identifiers
@@ -146,7 +146,7 @@ def learn(
     if not configuration.dry_run and already_done(configuration, identity):
         return 0
     version = identity["features_version"]
-    spec = read_spec(configuration.features)
+    read_spec(configuration.features)  # refuses what is not a features table
     examples = _read_examples(configuration, version)
     if configuration.dry_run:
         logger.info("would train %s on them with %s", system.name, rules)
@@ -165,22 +165,7 @@ def learn(
     trained = task.build_network()
     trained.load_state_dict(fitted.weights)
     targets, metrics = _decide(task, Predictor(task.preparation, trained, system.outputs), configuration.decisions)
-    manifest = Manifest(
-        version=VERSION,
-        system=system.name,
-        source=system.source,
-        taxonomy=configuration.default_taxonomy(),
-        inputs={AUDIO: spec},
-        preprocessing=preparation.describe(),
-        architecture=Architecture(inputs=preparation.width, network=network.model_dump(mode="json")),
-        rules=rules.model_dump(mode="json"),
-        tasks={GENRES: TaskDescription(kind=system.outputs.task, output=system.output, labels=examples.labels)},
-        targets={target.taxonomy: target.describe() for target in targets},
-        metrics=Metrics(targets=metrics, best_epoch=fitted.best_epoch + 1, history=tuple(fitted.history)),
-        data=_data(task, configuration.unlabelled),
-        lineage=Lineage(run_id=run_id(identity), identity=identity, inner=tuple(bundle.bundle_id for bundle in inner)),
-        licences=configuration.licences,
-    )
+    manifest = _describe(configuration, identity, task, fitted, targets, metrics, inner)
     tensors = to_tensors(preparation, fitted.weights)
     learnt = with_inner(examples.per_recording(), inner)
     if not write_bundle(configuration.output, manifest, tensors, learnt, card(manifest)):
@@ -223,6 +208,37 @@ def _read_examples(configuration: LearningConfiguration, version: int) -> Exampl
 def _counted(examples: Examples) -> str:
     counts = ", ".join(f"{count} {part}" for part, count in sorted(Counter(examples.parts.tolist()).items()))
     return f"{len(examples.labels)} labels, rows: {counts}"
+
+
+def _describe(
+    configuration: LearningConfiguration,
+    identity: Identity,
+    task: Task,
+    fitted: Fitted,
+    targets: Sequence[Target],
+    metrics: dict[str, ValidationMetrics],
+    inner: Sequence[Bundle],
+) -> Manifest:
+    return Manifest(
+        version=VERSION,
+        system=task.system.name,
+        source=task.system.source,
+        taxonomy=configuration.default_taxonomy(),
+        inputs={AUDIO: read_spec(configuration.features)},
+        preprocessing=task.preparation.describe(),
+        architecture=Architecture(inputs=task.preparation.width, network=task.network.model_dump(mode="json")),
+        rules=task.rules.model_dump(mode="json"),
+        tasks={
+            GENRES: TaskDescription(
+                kind=task.system.outputs.task, output=task.system.output, labels=task.examples.labels
+            )
+        },
+        targets={target.taxonomy: target.describe() for target in targets},
+        metrics=Metrics(targets=metrics, best_epoch=fitted.best_epoch + 1, history=tuple(fitted.history)),
+        data=_data(task, configuration.unlabelled),
+        lineage=Lineage(run_id=run_id(identity), identity=identity, inner=tuple(bundle.bundle_id for bundle in inner)),
+        licences=configuration.licences,
+    )
 
 
 def _data(task: Task, unlabelled: Literal["negative", "masked"]) -> Data:
