@@ -14,8 +14,7 @@ DESCRIPTION: dict[str, type] = {
     "system": str,
     "taxonomy": str,
     "labels": list,
-    "architecture": dict,
-    "preprocessing": dict,
+    "model": dict,
     "input": dict,
 }
 """What a model's description must have, each of its kind."""

@@ -3,18 +3,15 @@
 The preparation (scaling, embeddings) is part of the model: whoever has a bundle cannot prepare its input otherwise.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from genre_ray.errors import InputError
 from genre_ray.models.device import reserved_device
-from genre_ray.models.preparation import Preparation, build_preparation
 from genre_ray.storage.bundles import Bundle, Tensors
-from genre_ray.training.systems import find_system
+from genre_ray.systems.model import Model
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -32,55 +29,33 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: str | None = None, *, half_precision: bool = False) -> None:
         self.device = torch.device(device) if device else reserved_device()
         self.half_precision = half_precision
-        self.bundle_id, self.model = bundle.bundle_id, bundle.model
-        self.labels: tuple[str, ...] = tuple(bundle.model["labels"])
-        self.system = find_system(bundle.model["system"])
-        self.preparation, self.network = build(bundle)
-        self.preparation.to(self.device).eval()
-        self.network.to(self.device).eval()
+        self.bundle_id, self.labels = bundle.bundle_id, tuple(bundle.model["labels"])
+        self.model = build(bundle).to(self.device).eval()
 
-    @torch.inference_mode()
-    def scores(self, features: Matrix) -> Matrix:
-        """(rows, columns) raw features → (rows, labels) scores; NaN where the features overflow the network."""
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
-            # Arrow's memory may not be written to, which nothing here does.
-            raw = torch.from_numpy(np.ascontiguousarray(features)).to(self.device)
+    def scores(self, *features: Matrix) -> Matrix:
+        """(rows, columns) raw features of each modality → (rows, labels) scores; NaN where they overflow the network."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
-            logits = self.network(self.preparation(raw)).float()
-        scores = self.system.outputs.score(logits)
-        # A sum is finite only if all are, and takes a fraction of the time to look at each.
-        if not logits.sum().isfinite():
-            scores = torch.where(logits.isfinite(), scores, torch.nan)
-        found: Matrix = scores.cpu().numpy()
-        return found
+            return self.model.scores_of(*features)
 
 
-def build(bundle: Bundle) -> tuple[Preparation, nn.Module]:
-    """The bundle's preparation and network, with their weights.
+def build(bundle: Bundle) -> Model:
+    """The bundle's model, with its weights.
 
     Raises:
         InputError: the weights are not those of the architecture.
     """
-    architecture = bundle.model["architecture"]
-    system = find_system(bundle.model["system"])
-    preparation = build_preparation(bundle.model["preprocessing"])
-    settings = system.resolve_network(architecture["network"])
-    network = system.build(preparation.width, len(bundle.model["labels"]), settings)
+    model = Model.from_description(bundle.model["model"])
     tensors = {name: torch.from_numpy(array) for name, array in bundle.tensors.items()}
-    for name, module in (("preparation", preparation), ("network", network)):
-        own = {key.removeprefix(name + "."): t for key, t in tensors.items() if key.startswith(name + ".")}
-        try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            raise InputError(
-                f"{bundle.uri}: expected the weights of {system.name}, found others: {' '.join(str(error).split())}; "
-                "restore the bundle"
-            ) from None
-    return preparation, network
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"{bundle.uri}: expected the weights of {model.system.name}, found others: {' '.join(str(error).split())}; "
+            "restore the bundle"
+        ) from None
+    return model
 
 
-def to_tensors(preparation: nn.Module, network: dict[str, torch.Tensor]) -> Tensors:
-    """The arrays of `model.safetensors`: `preparation.*` and `network.*`."""
-    named = {f"preparation.{name}": tensor for name, tensor in preparation.state_dict().items()}
-    named |= {f"network.{name}": tensor for name, tensor in network.items()}
-    return {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in named.items()}
+def to_tensors(model: Model) -> Tensors:
+    """The arrays of `model.safetensors`: `preparation.*`, `network.*` and `outputs.*`."""
+    return {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}

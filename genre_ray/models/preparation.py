@@ -1,21 +1,38 @@
 """From rows of the features table to what a network is trained on; fixed once fitted, and part of the bundle."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from genre_ray.features.essentia.melbands import BANDS, MELBAND_COLUMNS, STATISTICS, melband_places
 from genre_ray.features.scaling import Scaling
-from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
 
 
-class Standardise(nn.Module):
+class Preparation(nn.Module):
+    """From rows of features, (rows, values) float32 of each modality, to a network's inputs, (rows, *shape).
+
+    Attributes:
+        shape: of a row of the result.
+    """
+
+    shape: tuple[int, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """What `from_description` needs to make it again, except for the tensors."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """The preparation that described itself so, with empty tensors."""
+        raise NotImplementedError
+
+
+class Standardise(Preparation):
     """(rows, columns) raw values → standardised ones; a missing value (NaN) becomes 0, the training mean.
 
     Attributes:
-        width: columns of the result.
         clip_sd: bound of the result in standard deviations; None for no bound.
     """
 
@@ -24,12 +41,12 @@ class Standardise(nn.Module):
 
     def __init__(self, columns: int, clip_sd: float | None = None) -> None:
         super().__init__()
-        self.width, self.clip_sd = columns, clip_sd
+        self.shape, self.clip_sd = (columns,), clip_sd
         self.register_buffer("mean", torch.zeros(columns))
         self.register_buffer("scale", torch.ones(columns))
 
     @classmethod
-    def of(cls, scaling: Scaling, clip_sd: float | None = None) -> "Standardise":
+    def of(cls, scaling: Scaling, clip_sd: float | None = None) -> Self:
         """Standardise as fitted; `clip_sd` bounds the result to so many standard deviations."""
         module = cls(len(scaling.mean), clip_sd)
         module.mean.copy_(torch.from_numpy(scaling.mean))
@@ -37,8 +54,13 @@ class Standardise(nn.Module):
         return module
 
     def describe(self) -> dict[str, Any]:
-        """What `build_preparation` needs to make it again, but for the tensors."""
-        return {"kind": "standardise", "columns": self.width, "clip_sd": self.clip_sd}
+        """What `from_description` needs to make it again, except for the tensors."""
+        return {"kind": "standardise", "columns": self.shape[0], "clip_sd": self.clip_sd}
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """The preparation that described itself so, with empty tensors."""
+        return cls(description["columns"], description["clip_sd"])
 
     def forward(self, features: Tensor) -> Tensor:
         """(rows, columns) → (rows, columns)."""
@@ -48,25 +70,22 @@ class Standardise(nn.Module):
         return standardised if self.clip_sd is None else standardised.clamp_(-self.clip_sd, self.clip_sd)
 
 
-class Melbands(nn.Module):
+class Melbands(Preparation):
     """(rows, columns) raw values → (rows, statistics × bands) mel bands, each statistic relative to its own maximum.
 
     S1's input, rounded to float16 as its training data were stored. A statistic whose maximum is 0 stays as it is, one
-    with a missing value (NaN) becomes 0.
-
-    Attributes:
-        width: columns of the result, which are `MELBAND_COLUMNS`.
+    with a missing value (NaN) becomes 0. The columns of the result are `MELBAND_COLUMNS`.
     """
 
     places: Tensor
 
     def __init__(self, places: Sequence[int] = (0,) * len(MELBAND_COLUMNS)) -> None:
         super().__init__()
-        self.width = len(MELBAND_COLUMNS)
+        self.shape = (len(MELBAND_COLUMNS),)
         self.register_buffer("places", torch.tensor(places, dtype=torch.int64))
 
     @classmethod
-    def of(cls, columns: Sequence[str]) -> "Melbands":
+    def of(cls, columns: Sequence[str]) -> Self:
         """For a table of these columns.
 
         Raises:
@@ -75,8 +94,13 @@ class Melbands(nn.Module):
         return cls(melband_places(columns))
 
     def describe(self) -> dict[str, Any]:
-        """What `build_preparation` needs to make it again, but for the tensors."""
+        """There is nothing to describe but the tensors."""
         return {"kind": "melbands"}
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """The preparation with places of 0."""
+        return cls()
 
     def forward(self, features: Tensor) -> Tensor:
         """(rows, columns) → (rows, statistics × bands)."""
@@ -87,62 +111,3 @@ class Melbands(nn.Module):
         bound = torch.finfo(torch.float16).max
         stored = relative.clamp(-bound, bound).to(torch.float16).to(features.dtype)
         return torch.where(maximum.isnan(), 0.0, stored).flatten(1)
-
-
-class Embeddings(nn.Module):
-    """(rows, columns) → (rows, embeddings): every source network's embedding, L2-normalised, side by side.
-
-    S0's fusion input: all networks see the same features, so that a recording of any source has all embeddings.
-
-    Attributes:
-        width: columns of the result.
-    """
-
-    def __init__(self, sources: Sequence[tuple[Standardise, EssentiaNetwork]]) -> None:
-        super().__init__()
-        self._sources = list(sources)
-        self.standardise = nn.ModuleList(standardise for standardise, _ in sources)
-        self.networks = nn.ModuleList(network for _, network in sources)
-        self.width = sum(network.embedding_width for _, network in sources)
-        self.requires_grad_(False).eval()
-
-    def describe(self) -> dict[str, Any]:
-        """What `build_preparation` needs to make it again, but for the tensors."""
-        sources = [
-            {
-                "standardise": standardise.describe(),
-                "network": network.settings.model_dump(mode="json"),
-                "labels": network.labels,
-            }
-            for standardise, network in self._sources
-        ]
-        return {"kind": "embeddings", "sources": sources}
-
-    def train(self, mode: bool = True) -> "Embeddings":
-        """Stay in evaluation mode: an embedding is taken with dropout off."""
-        return super().train(False)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(rows, columns) → (rows, sum of embedding widths)."""
-        embeddings = [
-            nn.functional.normalize(network.embed(standardise(features)), dim=1)
-            for standardise, network in self._sources
-        ]
-        return torch.cat(embeddings, dim=1)
-
-
-Preparation = Standardise | Melbands | Embeddings
-
-
-def build_preparation(description: dict[str, Any]) -> Preparation:
-    """The preparation that described itself so, with empty tensors."""
-    if description["kind"] == "standardise":
-        return Standardise(description["columns"], description["clip_sd"])
-    if description["kind"] == "melbands":
-        return Melbands()
-    sources = []
-    for source in description["sources"]:
-        columns, clip_sd = source["standardise"]["columns"], source["standardise"]["clip_sd"]
-        settings = EssentiaSettings.from_mapping(source["network"], "network")
-        sources.append((Standardise(columns, clip_sd), EssentiaNetwork(columns, source["labels"], settings)))
-    return Embeddings(sources)
