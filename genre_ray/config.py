@@ -51,6 +51,12 @@ class Settings(BaseModel):
             raise ConfigurationError(f"{origin}: " + "; ".join(lines)) from None
 
 
+class Description(Settings):
+    """A group of values that are stored beside results: settings whose numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
 class Execution(Settings):
     """Execution settings.
 

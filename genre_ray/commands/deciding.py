@@ -1,15 +1,13 @@
 """How a trained model's scores become labels, fitted on its validation recordings by workers."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
-from genre_ray.inference.recordings import average_submissions
-from genre_ray.inference.target import Target
+from genre_ray.bundles.targets import Target
+from genre_ray.decisions.fitting import DecisionSettings, ValidationMetrics, fit_policy, validation_metrics
 from genre_ray.labels.taxonomy import Taxonomy
+from genre_ray.predictions.aggregate import average_submissions
 from genre_ray.runs.tasks import put, start
 from genre_ray.systems.model import Model
 from genre_ray.training.examples import Examples
@@ -21,17 +19,19 @@ Matrix = NDArray[np.float32]
 
 def decide(
     training: Training, model: Model, settings: DecisionSettings
-) -> tuple[list[Target], dict[str, dict[str, Any]]]:
+) -> tuple[list[Target], dict[str, ValidationMetrics]]:
     """Each taxonomy's target and metrics, from the validation recordings that it annotated itself.
 
     Scores of all validation rows and labels would not fit a driver: tasks compute them, and a task per taxonomy fits.
     """
     validation = training.examples.of("validation")
-    single_label = model.output(training.system.main.name).kind == "single_label"
+    task = training.system.main.name
+    single_label = model.output(task).kind == "single_label"
     scores = start_passes(training.features, validation.rows, _scores, put(model.eval()))
     examples = put(validation)
     fitted = {
-        taxonomy: start(_fit, taxonomy, single_label, settings, examples, *scores) for taxonomy in validation.taxonomies
+        taxonomy: start(_fit, taxonomy, task, single_label, settings, examples, *scores)
+        for taxonomy in validation.taxonomies
     }
     found = {taxonomy: result.get() for taxonomy, result in fitted.items()}
     return [target for target, _ in found.values()], {taxonomy: metrics for taxonomy, (_, metrics) in found.items()}
@@ -43,8 +43,13 @@ def _scores(batches: Batches, model: Model) -> Matrix:
 
 
 def _fit(
-    taxonomy: str, single_label: bool, settings: DecisionSettings, validation: Examples, *scores: Matrix
-) -> tuple[Target, dict[str, Any]]:
+    taxonomy: str,
+    task: str,
+    single_label: bool,
+    settings: DecisionSettings,
+    validation: Examples,
+    *scores: Matrix,
+) -> tuple[Target, ValidationMetrics]:
     """A taxonomy's target and metrics from the scores of the validation rows, (rows, labels) in several pieces."""
     annotations = validation.taxonomies[taxonomy]
     there = annotations.annotated[validation.recordings]
@@ -57,5 +62,5 @@ def _fit(
     truth = annotations.matrix[np.unique(recordings)]
     pairs = Taxonomy.of_names(annotations.labels).edges(annotations.labels)
     fitted = fit_policy(annotations.labels, pairs, truth, means, settings, single_label=single_label)
-    metrics = {"recordings": len(means), **validation_metrics(fitted, truth, means)}
-    return Target(taxonomy, annotations.columns, fitted.policy), metrics
+    target = Target(taxonomy, annotations.columns, fitted.policy, tuple(pairs), task)
+    return target, validation_metrics(fitted, truth, means)

@@ -1,4 +1,4 @@
-"""Calibration of probabilities of labels of which one is right: temperature scaling of the softmax (Guo et al. 2017)."""
+"""Calibration where one label of each recording is right: temperature scaling of the softmax (Guo et al. 2017)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,8 @@ def fit_temperature(truth: LabelMatrix, scores: NDArray[np.float32], method: Met
 
     if method not in ("auto", "temperature", "none"):
         raise ConfigurationError(
-            f"decisions.calibration: {method} maps each label's score alone, but this model's scores sum to 1; set it to "
-            "auto, temperature or none"
+            f"decisions.calibration: {method} maps each label's score alone, but this model's scores sum to 1; set it "
+            "to auto, temperature or none"
         )
     true = as_csr(truth, "truth")
     if (np.diff(true.indptr) != 1).any():
@@ -41,7 +41,9 @@ def fit_temperature(truth: LabelMatrix, scores: NDArray[np.float32], method: Met
     labels = scores.shape[1]
     if method == "none" or not len(scores):
         return Calibration.none(labels)
-    best = float(np.exp(minimize_scalar(lambda x: cross_entropy(np.exp(x)), bounds=np.log(_SLOPES), method="bounded").x))
+    best = float(
+        np.exp(minimize_scalar(lambda x: cross_entropy(np.exp(x)), bounds=np.log(_SLOPES), method="bounded").x)
+    )
     if method == "auto" and cross_entropy(1.0) - cross_entropy(best) <= np.log(len(scores)) / 2:
         return Calibration.none(labels)
     slopes = np.full(labels, best, dtype=np.float32)

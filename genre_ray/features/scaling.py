@@ -5,7 +5,7 @@ Batches of rows are summarised independently of each other (`moments`) and merge
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +33,8 @@ class Scaling:
     scale: Vector
 
 
-class Moments(NamedTuple):
+@dataclass(frozen=True)
+class Moments:
     """What a batch of rows adds to a scaling, per column: float64 (columns,) each.
 
     Attributes:
@@ -70,7 +71,7 @@ def merge_moments(batches: Iterable[Moments]) -> Scaling:
             merged = batch
             continue
         # Chan, Golub and LeVeque 1979: sums of squares about the mean, merged without cancellation.
-        count, mean, squares = merged
+        count, mean, squares = merged.count, merged.mean, merged.squares
         both = np.maximum(count + batch.count, 1)
         shift = batch.mean - mean
         mean = mean + shift * batch.count / both
@@ -78,7 +79,7 @@ def merge_moments(batches: Iterable[Moments]) -> Scaling:
         merged = Moments(count + batch.count, mean, squares)
     if merged is None:
         raise ValueError("no rows to fit the scaling on")
-    count, mean, squares = merged
+    count, mean, squares = merged.count, merged.mean, merged.squares
     sd = np.sqrt(squares / np.maximum(count, 1))
     varies = sd > np.maximum(ROUNDING * np.abs(mean), TINY)
     scale = np.where(varies, 1 / np.where(varies, sd, 1.0), 1.0)

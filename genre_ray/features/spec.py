@@ -5,9 +5,12 @@ Delta keeps its properties through OPTIMIZE and VACUUM. The metadata of Parquet 
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
 
 from genre_ray.errors import InputError
 from genre_ray.storage import tables
@@ -63,6 +66,11 @@ class FeatureSpec:
         return cls(kind, (Axis("columns", len(columns)),), columns=tuple(columns))
 
     @property
+    def values(self) -> int:
+        """How many values a row has."""
+        return math.prod(axis.size for axis in self.shape)
+
+    @property
     def hash(self) -> str:
         """SHA-256, in hexadecimal, over everything else: equal only for equal specifications."""
         return hashlib.sha256(json.dumps(self._content(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -76,17 +84,19 @@ class FeatureSpec:
         """The specification that `as_dict` describes.
 
         Raises:
-            KeyError, TypeError, ValueError: something is missing, is of another type, or does not match the hash.
+            ValueError: a key is missing or unknown, a value is of another type, or the content does not match the hash.
         """
-        spec = cls(
-            kind=content["kind"],
-            shape=tuple(Axis(axis["name"], axis["size"]) for axis in content["shape"]),
-            dtype=content["dtype"],
-            columns=tuple(content["columns"]),
-            parameters=dict(content["parameters"]),
-        )
-        if spec.hash != content["hash"]:
-            raise ValueError(f"expected content with the hash {content['hash']}, found {spec.hash}")
+        if not isinstance(content, Mapping):
+            raise ValueError(f"expected a mapping, found {type(content).__name__}")
+        try:
+            spec = TypeAdapter(cls).validate_python({key: content[key] for key in content if key != "hash"})
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            raise ValueError(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from None
+        if spec.hash != content.get("hash"):
+            raise ValueError(f"expected content with the hash {content.get('hash')}, found {spec.hash}")
+        if spec.as_dict() != content:
+            raise ValueError("expected only the keys and types of a specification, found others")
         return spec
 
     def properties(self) -> dict[str, str]:
@@ -117,7 +127,7 @@ def read_spec(uri: str) -> FeatureSpec:
         )
     try:
         return FeatureSpec.from_dict(json.loads(stated))
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise InputError(
             f"{uri}: expected a feature specification in the property {tables.PREFIX}{PROPERTY}, found: {error}; "
             "restore the property or ingest again"

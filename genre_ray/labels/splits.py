@@ -51,9 +51,7 @@ def parts_at(positions: NDArray[np.uint64], fractions: Sequence[float]) -> NDArr
     return parts
 
 
-def labels_with_enough(
-    matrix: Any, parts: NDArray[np.int8], least_train: int, least_other: int
-) -> NDArray[np.bool_]:
+def labels_with_enough(matrix: Any, parts: NDArray[np.int8], least_train: int, least_other: int) -> NDArray[np.bool_]:
     """Which labels have enough recordings in every part that has any, (labels,).
 
     The organisers' rule (20 in train, 10 in the other part), with validation and test held to the same minimum.

@@ -4,14 +4,15 @@ Scores are in [0, 1] and rise with the network's belief, whatever the output, so
 metrics take them alike.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+
+from genre_ray.models.description import OutputDescription, OutputName
 
 UNKNOWN = -1
 """The target of a label that may or may not be a recording's."""
@@ -29,7 +30,7 @@ class Output(nn.Module):
         width: values that the network gives for a row.
     """
 
-    name: str
+    name: OutputName
     kind: Kind = "multi_label"
     labels: int
     width: int
@@ -42,14 +43,14 @@ class Output(nn.Module):
         """(rows, width) → (rows, labels), in [0, 1]."""
         raise NotImplementedError
 
-    def describe(self) -> dict[str, Any]:
-        """What `restore_output` needs to make it again, except for the tensors."""
-        return {"output": self.name, "labels": self.labels}
+    def describe(self) -> OutputDescription:
+        """What `restore_output` makes it from, except for the tensors."""
+        return OutputDescription(output=self.name, labels=self.labels, width=self.width)
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """The output that described itself so."""
-        return cls(int(description["labels"]))
+    def from_description(cls, description: OutputDescription) -> Self:
+        """The output that `describe` described."""
+        return cls(description.labels)
 
     def __init__(self, labels: int) -> None:
         super().__init__()
@@ -71,9 +72,10 @@ class Sigmoid(Output):
 
 
 class MaskedSigmoid(Sigmoid):
-    """As `Sigmoid`, over the labels of a row whose target is not `UNKNOWN`; a row has at least one."""
+    """As `Sigmoid`, over the labels of a row whose target is not `UNKNOWN`; a row has at least one.
 
-    name = "masked_sigmoid"
+    Its scores are those of `Sigmoid`, and so it describes itself as one.
+    """
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The targets are 0, 1 or `UNKNOWN`."""
@@ -126,25 +128,15 @@ class Cosine(Output):
         cosines = functional.normalize(logits, dim=1) @ functional.normalize(self.factors, dim=1).T
         return ((1 + cosines) / 2).clamp(0, 1)
 
-    def describe(self) -> dict[str, Any]:
-        """Its labels, and the dimensions of their factors."""
-        return {**super().describe(), "dimensions": self.width}
-
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """The output that described itself so, with factors of 0."""
-        return cls(np.zeros((int(description["labels"]), int(description["dimensions"])), dtype=np.float32))
+    def from_description(cls, description: OutputDescription) -> Self:
+        """The output that `describe` described, with factors of 0."""
+        return cls(np.zeros((description.labels, description.width), dtype=np.float32))
 
 
-OUTPUTS: dict[str, type[Output]] = {"sigmoid": Sigmoid, "softmax": Softmax, "cosine": Cosine}
-
-_RESTORED = {**OUTPUTS, MaskedSigmoid.name: MaskedSigmoid}
+OUTPUTS: dict[OutputName, type[Output]] = {"sigmoid": Sigmoid, "softmax": Softmax, "cosine": Cosine}
 
 
-def restore_output(description: Mapping[str, Any]) -> Output:
-    """The output that described itself so.
-
-    Raises:
-        KeyError, TypeError, ValueError: this is not what `Output.describe` gives.
-    """
-    return _RESTORED[description["output"]].from_description(description)
+def restore_output(description: OutputDescription) -> Output:
+    """The output that `Output.describe` described."""
+    return OUTPUTS[description.output].from_description(description)

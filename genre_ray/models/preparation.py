@@ -1,32 +1,68 @@
 """From rows of the features table to what a network is trained on; fixed once fitted, and part of the bundle."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from genre_ray.config import Settings
+from genre_ray.errors import ConfigurationError
 from genre_ray.features.essentia.melbands import BANDS, MELBAND_COLUMNS, STATISTICS, melband_places
 from genre_ray.features.scaling import Scaling
+from genre_ray.models.description import PreparationDescription
+
+
+class StandardiseSettings(Settings):
+    """What a `Standardise` is made with, except for its tensors."""
+
+    columns: int = Field(ge=1)
+    clip_sd: float | None = Field(None, gt=0)
+
+
+class NoSettings(Settings):
+    """A preparation without settings."""
 
 
 class Preparation(nn.Module):
     """From rows of features, (rows, values) float32 of each modality, to a network's inputs, (rows, *shape).
 
     Attributes:
+        kind: what bundles call it.
+        settings_type: the class of its settings.
+        settings: what it was made with, except for its tensors.
         shape: of a row of the result.
     """
 
+    kind: ClassVar[str]
+    settings_type: ClassVar[type[Settings]]
     shape: tuple[int, ...]
 
-    def describe(self) -> dict[str, Any]:
-        """What `from_description` needs to make it again, except for the tensors."""
+    @property
+    def settings(self) -> Settings:
+        """What it was made with."""
         raise NotImplementedError
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """The preparation that described itself so, with empty tensors."""
+    def from_settings(cls, settings: Any) -> Self:
+        """The preparation that was made with these settings, with empty tensors."""
         raise NotImplementedError
+
+    def describe(self) -> PreparationDescription:
+        """What `from_description` makes it from, except for the tensors."""
+        return PreparationDescription(kind=self.kind, settings=self.settings.model_dump(mode="json"))
+
+    @classmethod
+    def from_description(cls, description: PreparationDescription) -> Self:
+        """The preparation that `describe` described, with empty tensors.
+
+        Raises:
+            ConfigurationError: the description is another preparation's, or its settings are wrong.
+        """
+        if description.kind != cls.kind:
+            raise ConfigurationError(f"preprocessing: expected {cls.kind}, found {description.kind}")
+        return cls.from_settings(cls.settings_type.from_mapping(dict(description.settings), "preprocessing"))
 
 
 class Standardise(Preparation):
@@ -36,6 +72,7 @@ class Standardise(Preparation):
         clip_sd: bound of the result in standard deviations; None for no bound.
     """
 
+    kind, settings_type = "standardise", StandardiseSettings
     mean: Tensor
     scale: Tensor
 
@@ -53,14 +90,15 @@ class Standardise(Preparation):
         module.scale.copy_(torch.from_numpy(scaling.scale))
         return module
 
-    def describe(self) -> dict[str, Any]:
-        """What `from_description` needs to make it again, except for the tensors."""
-        return {"kind": "standardise", "columns": self.shape[0], "clip_sd": self.clip_sd}
+    @property
+    def settings(self) -> StandardiseSettings:
+        """What it was made with."""
+        return StandardiseSettings(columns=self.shape[0], clip_sd=self.clip_sd)
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """The preparation that described itself so, with empty tensors."""
-        return cls(description["columns"], description["clip_sd"])
+    def from_settings(cls, settings: StandardiseSettings) -> Self:
+        """The standardisation that was made with these settings, by a mean of 0 and a deviation of 1."""
+        return cls(settings.columns, settings.clip_sd)
 
     def forward(self, features: Tensor) -> Tensor:
         """(rows, columns) → (rows, columns)."""
@@ -77,6 +115,7 @@ class Melbands(Preparation):
     with a missing value (NaN) becomes 0. The columns of the result are `MELBAND_COLUMNS`.
     """
 
+    kind, settings_type = "melbands", NoSettings
     places: Tensor
 
     def __init__(self, places: Sequence[int] = (0,) * len(MELBAND_COLUMNS)) -> None:
@@ -93,12 +132,13 @@ class Melbands(Preparation):
         """
         return cls(melband_places(columns))
 
-    def describe(self) -> dict[str, Any]:
-        """There is nothing to describe but the tensors."""
-        return {"kind": "melbands"}
+    @property
+    def settings(self) -> NoSettings:
+        """There are none."""
+        return NoSettings()
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> Self:
+    def from_settings(cls, settings: NoSettings) -> Self:
         """The preparation with places of 0."""
         return cls()
 

@@ -1,1 +1,1 @@
-"""Systems: what is trained, one a file, each a value that learner, predictor and bundles use without knowing its name."""
+"""Systems, one a file: each is a value that learner, predictor and bundles use without knowing its name."""

@@ -9,6 +9,7 @@ from genre_ray.features.scaling import merge_moments, moments
 from genre_ray.features.spec import FeatureSpec
 from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
 from genre_ray.models.preparation import Standardise
+from genre_ray.systems.description import AUDIO, GENRES
 from genre_ray.systems.system import MapRows, Requirement, System, Task
 
 
@@ -17,7 +18,8 @@ def _prepare(specs: Mapping[str, FeatureSpec], map_rows: MapRows, clip_sd: float
 
 
 def _network(shape: tuple[int, ...], widths: Mapping[str, int], settings: Any) -> nn.Module:
-    return EssentiaNetwork(*shape, widths[GENRES], settings)
+    (inputs,) = shape
+    return EssentiaNetwork(inputs, widths[GENRES], settings)
 
 
 SYSTEM = System(

@@ -9,6 +9,7 @@ from genre_ray.errors import ConfigurationError
 from genre_ray.features.spec import FeatureSpec
 from genre_ray.models.melband import MelbandNetwork, MelbandSettings
 from genre_ray.models.preparation import Melbands
+from genre_ray.systems.description import AUDIO, GENRES
 from genre_ray.systems.system import MapRows, Requirement, System, Task, TrainingRules
 
 
@@ -22,7 +23,8 @@ def _prepare(specs: Mapping[str, FeatureSpec], map_rows: MapRows, clip_sd: float
 
 
 def _network(shape: tuple[int, ...], widths: Mapping[str, int], settings: Any) -> nn.Module:
-    return MelbandNetwork(*shape, widths[GENRES], settings)
+    (inputs,) = shape
+    return MelbandNetwork(inputs, widths[GENRES], settings)
 
 
 SYSTEM = System(

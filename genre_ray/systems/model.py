@@ -5,7 +5,7 @@ Its parameters have the names that bundles keep: `preparation.*`, `network.*` an
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genre_ray.config import Settings
+from genre_ray.errors import ConfigurationError
 from genre_ray.models.outputs import Output, restore_output
 from genre_ray.models.preparation import Preparation
+from genre_ray.systems.description import ModelDescription
 from genre_ray.systems.system import System, find_system
 
 
@@ -94,27 +96,30 @@ class Model(nn.Module):
         logits: Tensor = network(inputs, task) if len(self.system.tasks) > 1 else network(inputs)
         return logits
 
-    def describe(self) -> dict[str, Any]:
-        """What `from_description` needs to make it again, except for the tensors."""
-        return {
-            "system": self.system.name,
-            "network": self.settings.model_dump(mode="json"),
-            "preparation": self.preparation.describe(),
-            "outputs": {task: self.output(task).describe() for task in self.outputs},
-        }
+    def describe(self) -> ModelDescription:
+        """What `from_description` makes it from, except for the tensors."""
+        return ModelDescription(
+            system=self.system.name,
+            network=self.settings.model_dump(mode="json"),
+            preprocessing=self.preparation.describe(),
+            outputs={task: self.output(task).describe() for task in self.outputs},
+        )
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """The model that described itself so, with fresh weights.
+    def from_description(cls, description: ModelDescription) -> Self:
+        """The model that `describe` described, with fresh weights.
 
         Raises:
-            KeyError, TypeError, ValueError: this is not what `describe` gives.
-            ConfigurationError: the system or its settings are unknown.
+            ConfigurationError: the system or its settings are unknown, or its tasks are others.
         """
-        system = find_system(description["system"])
+        system = find_system(description.system)
+        outputs = {task.name: task.output for task in system.tasks}
+        found = {task: output.output for task, output in description.outputs.items()}
+        if outputs != found:
+            raise ConfigurationError(f"expected the tasks {outputs} of the system {system.name}, found {found}")
         return cls(
             system,
-            system.resolve_network(description["network"]),
-            system.preparation.from_description(description["preparation"]),
-            {task: restore_output(output) for task, output in description["outputs"].items()},
+            system.resolve_network(dict(description.network)),
+            system.preparation.from_description(description.preprocessing),
+            {task: restore_output(description.outputs[task]) for task in outputs},
         )

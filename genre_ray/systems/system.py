@@ -16,6 +16,7 @@ from torch import nn
 from genre_ray.config import Settings
 from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.features.spec import FeatureSpec
+from genre_ray.models.description import OutputName
 from genre_ray.models.outputs import OUTPUTS
 from genre_ray.models.preparation import Preparation
 from genre_ray.runs.stages import Resources
@@ -57,7 +58,7 @@ class Task:
     """
 
     name: str
-    output: str
+    output: OutputName
     soft: bool = False
     factors: int = 50
 
@@ -92,8 +93,8 @@ class Requirement:
         if axes != self.axes or (self.kinds and spec.kind not in self.kinds):
             wanted = f"{' or '.join(self.kinds) or 'features'} with the axes {', '.join(self.axes)}"
             raise InputError(
-                f"{origin}: expected {wanted}, found {spec.kind} with the axes {', '.join(axes)}; name another features "
-                "table or another system"
+                f"{origin}: expected {wanted}, found {spec.kind} with the axes {', '.join(axes)}; name another "
+                "features table or another system"
             )
 
 
@@ -144,7 +145,7 @@ class System:
     network: BuildNetwork
     settings: type[Settings]
     tasks: tuple[Task, ...]
-    rules: TrainingRules = TrainingRules()
+    rules: TrainingRules = field(default_factory=TrainingRules)
     view: View = WHOLE
     task_rule: TaskRule = draw_at_random
     rows_per_call: int = 4096

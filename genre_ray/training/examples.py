@@ -18,6 +18,7 @@ from genre_ray.models.outputs import UNKNOWN
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+
 @dataclass(frozen=True)
 class FeaturesTable:
     """A version of a features table.
@@ -45,6 +46,9 @@ class Coverage(NamedTuple):
         return 1 - self.found / max(self.stated, 1)
 
 
+NOT_COUNTED = Coverage(0, 0)
+
+
 @dataclass(frozen=True)
 class Annotations:
     """What one taxonomy says of the recordings.
@@ -59,7 +63,7 @@ class Annotations:
     labels: tuple[str, ...]
     columns: Array
     matrix: Any
-    coverage: Coverage = Coverage(0, 0)
+    coverage: Coverage = NOT_COUNTED
 
     @property
     def annotated(self) -> NDArray[np.bool_]:
@@ -129,7 +133,7 @@ class Examples:
     def per_recording(self) -> pa.Table:
         """What a bundle keeps: each recording once for every taxonomy that annotated it, sorted.
 
-        The columns are those of `EXAMPLES_SCHEMA`; strings are dictionaries, since a million recordings of four
+        The columns are those of `schemas.EXAMPLES`; strings are dictionaries, since a million recordings of four
         taxonomies would take a GiB without.
         """
         names = sorted(self.taxonomies)
@@ -150,5 +154,6 @@ class Examples:
                 "taxonomy": pa.DictionaryArray.from_arrays(pa.array(taxonomies, pa.int32()), pa.array(names)),
                 "part": pa.DictionaryArray.from_arrays(pa.array(self.parts[recordings]), pa.array(PARTS)),
                 "labels": pa.ListArray.from_arrays(pa.array(stacked.indptr, pa.int32()), labels),
+                "bundle": pa.nulls(len(order), pa.string()),
             }
         )

@@ -7,6 +7,7 @@ that the driver only receives the finished examples.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,9 @@ from genre_ray.labels.space import LabelSpace
 from genre_ray.labels.splits import PARTS, GroupBy, hash_position, labels_with_enough, parts_at
 from genre_ray.runs.tasks import Result, start
 from genre_ray.storage import tables
-from genre_ray.training.examples import Annotations, Coverage, Examples
+from genre_ray.training.examples import Annotations, Coverage, Examples, FeaturesTable
 from genre_ray.training.passes import PASS_ROWS
-from genre_ray.training.reading import Parts
+from genre_ray.training.reading import ABSENT, Parts
 from genre_ray.training.truths import BY_HASH, KnownRecordings, TruthIndex, null_if_empty, unite
 from genre_ray.truth.identifiers import Identifiers
 
@@ -78,43 +79,51 @@ class Joined:
 
 
 def make_examples(
-    features_uri: str,
-    version: int,
+    features: Sequence[FeaturesTable],
     truths: Mapping[str, Result[TruthIndex]],
     split: Split,
     *,
     identifiers: Result[Identifiers],
     limit: int | None = None,
     masked: bool = False,
+    soft: Mapping[str, tuple[str, int]] | None = None,
 ) -> Examples:
-    """Join the ground truths of one or several taxonomies to the rows of a features table.
+    """Join the ground truths of one or several taxonomies to the rows of features tables.
 
     Each taxonomy has the labels that it would have alone. A recording has the labels of all taxonomies that annotated
     it. Where they put it in different parts it belongs to the last of these (test, before validation, before train), so
     that nothing is learnt from what one holds out. Labels of a single taxonomy keep their names.
 
+    Of several tables, the first one that has a recording gives its examples, one per submission. Each of the others
+    adds the row of the recording's first submission, if it has any.
+
     Args:
-        features_uri: the table.
-        version: its version.
+        features: the tables.
         truths: the ground truths of each taxonomy.
         split: settings of the split and of the labels.
-        identifiers: which recordings the names in the table stand for.
+        identifiers: which recordings the names in the tables stand for.
         limit: of each taxonomy, take only the first so many rows that it knows.
         masked: see `Examples`.
+        soft: by task, a table of `recording_id` and `values` and its version.
 
     Raises:
-        InputError: a taxonomy has no recording in the table, no label with enough recordings, two labels that become
+        InputError: a taxonomy has no recording in the tables, no label with enough recordings, two labels that become
             the same name, or nothing in train or validation.
     """
     truths = dict(sorted(truths.items()))
     known = start(unite, *truths.values())
-    parts = Parts(features_uri, version)
-    found = [
-        start(_find, parts.uris[group], parts.starts[group.start : group.stop + 1], known, split, identifiers)
-        for group in parts.groups(PASS_ROWS)
-    ]
-    settings = (features_uri, split, limit, masked, tuple(truths))
-    joined = start(_put_together, *settings, known, len(found), *found, *truths.values()).get()
+    found: list[list[Result[Found]]] = []
+    for table in features:
+        parts = Parts(table.uri, table.version)
+        found.append(
+            [
+                start(_find, parts.uris[group], parts.starts[group.start : group.stop + 1], known, split, identifiers)
+                for group in parts.groups(PASS_ROWS)
+            ]
+        )
+    counts = tuple(map(len, found))
+    plan = _Plan(tuple(table.uri for table in features), split, limit, masked, tuple(truths), soft or {}, counts)
+    joined = start(_put_together, plan, known, *chain.from_iterable(found), *truths.values()).get()
     for taxonomy, annotations in joined.examples.taxonomies.items():
         logger.info(
             "%s: %d labels; %d recordings of the ground truth, %.1f %% of them not in the table",
@@ -156,7 +165,9 @@ def _find(
 
 def _positions(table: pa.Table, places: NDArray[np.int32], known: KnownRecordings, split: Split) -> NDArray[np.uint64]:
     """Where the hash puts the group of each row, for each taxonomy; see `Found`."""
-    names, artists, groups = (table[name].combine_chunks() for name in ("recording_id", "artist_ids", "release_group_id"))
+    names, artists, groups = (
+        table[name].combine_chunks() for name in ("recording_id", "artist_ids", "release_group_id")
+    )
     artist = null_if_empty(_first(artists))
     own = null_if_empty(groups.cast(pa.string()))
     positions = np.zeros((len(known.by_hash), len(table)), dtype=np.uint64)
@@ -182,6 +193,19 @@ def _first(lists: pa.Array) -> pa.Array:
 
 
 @dataclass(frozen=True)
+class _Plan:
+    """What examples are made of; `tasks` counts the results of `_find` for each table."""
+
+    uris: tuple[str, ...]
+    split: Split
+    limit: int | None
+    masked: bool
+    taxonomies: tuple[str, ...]
+    soft: Mapping[str, tuple[str, int]]
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class _Taxonomy:
     """What a taxonomy alone makes of the rows.
 
@@ -202,25 +226,18 @@ class _Taxonomy:
     coverage: Coverage
 
 
-def _put_together(
-    features_uri: str,
-    split: Split,
-    limit: int | None,
-    masked: bool,
-    names: tuple[str, ...],
-    known: KnownRecordings,
-    tasks: int,
-    *results: Any,
-) -> Joined:
-    """The examples from what was found in the table; `results` are `tasks` of `Found`, then the taxonomies' indexes."""
-    found, indexes = _concatenate(results[:tasks]), results[tasks:]
+def _put_together(plan: _Plan, known: KnownRecordings, *results: Any) -> Joined:
+    """The examples from what was found in the tables; `results` are those of `_find`, then the taxonomies' indexes."""
+    pieces, indexes = iter(results[: sum(plan.tasks)]), results[sum(plan.tasks) :]
+    each_table = [_concatenate(list(islice(pieces, count))) for count in plan.tasks]
+    rows, found = _side_by_side(each_table)
     each = {
-        name: _alone(name, found, known.places[number], found.positions[number], index, split, limit, features_uri)
-        for number, (name, index) in enumerate(zip(names, indexes, strict=True))
+        name: _alone(name, found, known.places[number], found.positions[number], index, plan)
+        for number, (name, index) in enumerate(zip(plan.taxonomies, indexes, strict=True))
     }
     space = LabelSpace.join({name: taxonomy.labels for name, taxonomy in each.items()})
-    rows = np.flatnonzero(np.logical_or.reduce([taxonomy.rows for taxonomy in each.values()]))
-    recordings, inverse = np.unique(found.recordings[rows], return_inverse=True)
+    kept = np.flatnonzero(np.logical_or.reduce([taxonomy.rows for taxonomy in each.values()]))
+    recordings, inverse = np.unique(found.recordings[kept], return_inverse=True)
     latest = np.zeros(len(recordings), dtype=np.int8)
     earliest = np.full(len(recordings), len(PARTS), dtype=np.int8)
     annotations = {}
@@ -232,20 +249,21 @@ def _put_together(
         matrix = _at(taxonomy.matrix, place, len(recordings))
         annotations[name] = Annotations(taxonomy.labels, space.columns[name], matrix, taxonomy.coverage)
         union = union + _to_columns(matrix, space.columns[name], len(space.labels))
-    for name, taxonomy in annotations.items():
-        _refuse_empty(latest[taxonomy.annotated], f" of {name}")
-    training = latest[inverse] == PARTS.index("train")
+    for name, annotated in annotations.items():
+        _refuse_empty(latest[annotated.annotated], f" of {name}")
+    ids = known.ids.take(pa.array(recordings))
     examples = Examples(
         labels=space.labels,
-        recording_ids=known.ids.take(pa.array(recordings)),
+        recording_ids=ids,
         parts=latest,
         matrix=union.astype(bool),
-        rows=found.rows[rows][None],
+        rows=rows[:, kept],
         recordings=inverse.astype(np.int32),
         weights=(1 / np.bincount(inverse))[inverse].astype(np.float32),
         taxonomies=annotations,
-        masked=masked,
-        extractors=_count(found.extractors.take(pa.array(rows[training]))),
+        masked=plan.masked,
+        soft={task: _soft_targets(*table, ids) for task, table in plan.soft.items()},
+        extractors=_count(found.extractors.take(pa.array(kept[latest[inverse] == PARTS.index("train")]))),
     )
     return Joined(examples, int((latest > earliest).sum()))
 
@@ -256,8 +274,69 @@ def _concatenate(found: Sequence[Found]) -> Found:
         np.concatenate([part.recordings for part in found]),
         np.concatenate([part.submissions for part in found]),
         np.concatenate([part.positions for part in found], axis=1),
-        pa.chunked_array([part.extractors for part in found]).unify_dictionaries().combine_chunks(),
+        _concatenate_dictionaries([part.extractors for part in found]),
     )
+
+
+def _concatenate_dictionaries(arrays: Sequence[pa.Array]) -> pa.Array:
+    return pa.chunked_array(arrays).unify_dictionaries().combine_chunks()
+
+
+def _side_by_side(each: Sequence[Found]) -> tuple[NDArray[np.int64], Found]:
+    """(tables, examples) positions in each table, and what was found in the first table that has the recording."""
+    if len(each) == 1:
+        return each[0].rows[None], each[0]
+    firsts = [_first_submissions(found) for found in each]
+    columns, chosen = [], []
+    seen = np.empty(0, dtype=np.int32)
+    for table, found in enumerate(each):
+        here = np.flatnonzero(~np.isin(found.recordings, seen))
+        seen = np.union1d(seen, found.recordings)
+        rows = np.full((len(each), len(here)), ABSENT, dtype=np.int64)
+        rows[table] = found.rows[here]
+        for other, (recordings, positions) in enumerate(firsts[table + 1 :], table + 1):
+            place = np.minimum(np.searchsorted(recordings, found.recordings[here]), len(recordings) - 1)
+            there = recordings[place] == found.recordings[here]
+            rows[other, there] = positions[place[there]]
+        columns.append(rows)
+        chosen.append(
+            Found(
+                found.rows[here],
+                found.recordings[here],
+                found.submissions[here],
+                found.positions[:, here],
+                found.extractors.take(pa.array(here)),
+            )
+        )
+    return np.concatenate(columns, axis=1), _concatenate(chosen)
+
+
+def _first_submissions(found: Found) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The recordings of a table, rising, and the position of the row of each one's first submission."""
+    order = np.lexsort((found.rows, found.submissions, found.recordings))
+    recordings, first = np.unique(found.recordings[order], return_index=True)
+    return recordings, found.rows[order[first]]
+
+
+def _soft_targets(uri: str, version: int, ids: pa.Array) -> NDArray[np.float32]:
+    """(recordings, values) of a table of soft targets; NaN for a recording that it lacks.
+
+    Raises:
+        InputError: the table has other columns, or a recording's values are no distribution.
+    """
+    table = tables.open_table(uri, version)
+    if missing := {"recording_id", "values"} - {*tables.schema_of(table).names}:
+        raise InputError(f"{uri}: expected the columns recording_id and values, found no {', '.join(sorted(missing))}")
+    batches = list(tables.read_batches(uri, ["recording_id", "values"], version=version))
+    rows = pa.Table.from_batches(batches)
+    values = tables.vectors(rows["values"])
+    if not (np.isfinite(values).all() and (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-3)):
+        raise InputError(f"{uri}: expected values of at least 0 that sum to 1 for each recording, found others")
+    place = pc.index_in(ids, value_set=rows["recording_id"].combine_chunks().cast(pa.string()))
+    there = pc.is_valid(place).to_numpy(zero_copy_only=False)
+    targets = np.full((len(ids), values.shape[1]), np.nan, dtype=np.float32)
+    targets[there] = values[place.drop_null().to_numpy()]
+    return targets
 
 
 def _alone(
@@ -266,18 +345,17 @@ def _alone(
     places: NDArray[np.int32],
     positions: NDArray[np.uint64],
     index: TruthIndex,
-    split: Split,
-    limit: int | None,
-    features_uri: str,
+    plan: _Plan,
 ) -> _Taxonomy:
+    split = plan.split
     there = places[found.recordings] >= 0
-    if limit is not None:
-        there &= np.cumsum(there) <= limit
+    if plan.limit is not None:
+        there &= np.cumsum(there) <= plan.limit
     rows = np.flatnonzero(there)
     if not len(rows):
         raise InputError(
-            f"expected recordings of the ground truth of {name} in {features_uri}, found none of its {len(index)} "
-            "recordings; check that both name recordings by the same ids"
+            f"expected recordings of the ground truth of {name} in {', '.join(plan.uris)}, found none of its "
+            f"{len(index)} recordings; check that both name recordings by the same ids"
         )
     # Submissions may name different groups: the first one's counts, so that a recording is whole in one part.
     order = rows[np.lexsort((positions[rows], found.submissions[rows], found.recordings[rows]))]

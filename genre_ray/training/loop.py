@@ -1,7 +1,8 @@
 """Training on Ray Train: 1 to N learners, on CPUs (gloo) or GPUs (nccl), whatever the system.
 
-`fit` knows nothing of bundles, nor of what its folder belongs to: `train`, `fuse` and `tune` use it alike. A training that was interrupted resumes from its last checkpoint, also with another number of learners. Errors that a
-user can correct are raised unchanged and not retried.
+`fit` knows nothing of bundles, nor what its folder belongs to: `train`, `fuse` and `tune` use it alike. A training that
+was interrupted resumes from its last checkpoint, also with another number of learners. Errors that a user can correct
+are raised unchanged and not retried.
 """
 
 import logging
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -87,14 +89,14 @@ def fit(training: Training, storage_uri: str, execution: Execution, on_epoch: On
         logger.warning("learners reserve GPUs, but this PyTorch has no CUDA: they compute on CPUs")
     learners = f"{execution.learners} learner{'s' if execution.learners > 1 else ''}"
     awaited = resources.describe(learner, learners, execution.learners)
-    reports = ray.remote(Reports).options(num_cpus=0).remote()
+    reports: Any = ray.remote(Reports).options(num_cpus=0).remote()
     loop_config = {
         "training": ray.put(training),
         "memory_bytes": execution.training_memory_mib * 2**20,
         "reports": reports,
     }
     with (
-        Following(lambda known: ray.get(reports.since.remote(known)), on_epoch) as following,
+        Following(partial(_since, reports), on_epoch) as following,
         resources.heartbeat(lambda: None if following.begun else awaited),
     ):
         result = with_retries(lambda: _trainer(loop_config, storage_uri, execution, learner).fit())
@@ -136,6 +138,11 @@ class Reports:
     def since(self, known: int) -> tuple[bool, list[Epoch]]:
         """Whether a learner has started, and the epochs after the first `known` ones."""
         return self._begun, self._epochs[known:]
+
+
+def _since(reports: Any, known: int) -> tuple[bool, list[Epoch]]:
+    found: tuple[bool, list[Epoch]] = ray.get(reports.since.remote(known))
+    return found
 
 
 class Following:
@@ -207,9 +214,7 @@ def with_retries(attempt: Callable[[], ray.train.Result]) -> ray.train.Result:
     raise AssertionError("unreachable")
 
 
-def _trainer(
-    loop_config: dict[str, Any], storage_uri: str, execution: Execution, learner: Resources
-) -> TorchTrainer:
+def _trainer(loop_config: dict[str, Any], storage_uri: str, execution: Execution, learner: Resources) -> TorchTrainer:
     # One learner exchanges nothing, and NCCL refuses to start where it finds no GPU.
     nccl = learner.gpus > 0 and execution.learners > 1 and torch.distributed.is_nccl_available()
     reserved = {"CPU": learner.cpus}
@@ -268,4 +273,3 @@ def _device() -> torch.device:
         logger.warning("a GPU is reserved, but PyTorch finds no CUDA here: this learner computes on the CPU")
         return torch.device("cpu")
     return device
-

@@ -20,9 +20,7 @@ PASS_ROWS = 50_000
 Batches = Iterable[tuple[Matrix, ...]]
 
 
-def map_rows(
-    features: Sequence[FeaturesTable], rows: NDArray[np.int64], function: Callable[..., T]
-) -> Iterator[T]:
+def map_rows(features: Sequence[FeaturesTable], rows: NDArray[np.int64], function: Callable[..., T]) -> Iterator[T]:
     """Apply a function to batches of rows, on workers.
 
     Args:

@@ -83,7 +83,5 @@ def read_rows(uri: str, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         read, place = np.unique(groups, return_inverse=True)
         table = file.read_row_groups(read.tolist(), columns=["features"], use_threads=False)
     begins = np.cumsum(counts[read]) - counts[read]
-    values: NDArray[np.float32] = tables.vectors(table.column("features"))[
-        begins[place] + positions - starts[groups]
-    ]
+    values: NDArray[np.float32] = tables.vectors(table.column("features"))[begins[place] + positions - starts[groups]]
     return values

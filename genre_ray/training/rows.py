@@ -101,7 +101,8 @@ class Reader:
     def row_bytes(self) -> int:
         """Memory that an example takes."""
         soft = sum(values.shape[1] for values in self.examples.soft.values())
-        return 4 * math.prod(self.preparation.shape) + len(self.examples.labels) + 4 * soft + 4
+        needed: int = 4 * math.prod(self.preparation.shape) + len(self.examples.labels) + 4 * soft + 4
+        return needed
 
     def empty(self, rows: int) -> Rows:
         """Room for so many rows."""

@@ -1,6 +1,6 @@
 """Ground truths as arrays that workers look recordings up in.
 
-Reading a ground truth of a million recordings takes Python objects of hundreds of MiB, so that it is done in a task. The
+Reading a ground truth of a million recordings takes hundreds of MiB of Python objects, so that a task does it. The
 arrays of a `TruthIndex` are small, and tasks on one node share them.
 """
 
@@ -135,4 +135,3 @@ def null_if_empty(strings: pa.Array) -> pa.Array:
 
 def _read(uris: Mapping[str, str], identifiers: Identifiers) -> TruthIndex:
     return index_truths({part: read_ground_truth(uri) for part, uri in uris.items()}, identifiers)
-

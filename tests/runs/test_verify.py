@@ -10,12 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from genre_ray.bundles.files import write_bundle
 from genre_ray.commands import erase, verify
 from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.outcomes import Outcome, Rejection, rejections
 from genre_ray.runs.ledger import Ledger
 from genre_ray.storage import history, objects, tables
-from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
+from genre_ray.storage.schemas import EXAMPLES as EXAMPLES_SCHEMA
+from tests.manifests import make_manifest
 
 
 class Recordings:
@@ -73,9 +75,9 @@ def output(tmp_path, numbers_of, work):
 
 @pytest.fixture
 def bundle(tmp_path):
-    columns = {"recording_id": ["f000/0"], "taxonomy": ["t"], "part": ["train"], "labels": [["rock"]]}
+    columns = {"recording_id": ["f000/0"], "taxonomy": ["t"], "part": ["train"], "labels": [["rock"]], "bundle": [None]}
     examples = pa.table(columns, EXAMPLES_SCHEMA)
-    write_bundle(str(tmp_path / "bundle"), {"system": "x"}, {}, examples, "card")
+    write_bundle(str(tmp_path / "bundle"), make_manifest(), {}, examples, "card")
     return tmp_path / "bundle"
 
 
