@@ -1,6 +1,7 @@
 """A manifest in order, for tests that need some bundle."""
 
 from genre_ray.bundles.manifest import (
+    VERSION,
     Architecture,
     Data,
     Licences,
@@ -10,11 +11,11 @@ from genre_ray.bundles.manifest import (
     TargetDescription,
     TaskDescription,
 )
-from genre_ray.systems.description import AUDIO, GENRES
 from genre_ray.decisions.policy import PolicyDescription
 from genre_ray.features.spec import FeatureSpec
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.models.description import PreparationDescription
+from genre_ray.systems.description import AUDIO, GENRES
 
 
 def make_manifest(labels=("jazz", "rock"), *, taxonomy="folders", columns="ab", thresholds=None, **changes):
@@ -28,6 +29,7 @@ def make_manifest(labels=("jazz", "rock"), *, taxonomy="folders", columns="ab", 
         policy=PolicyDescription(thresholds=tuple(thresholds or (0.5,) * len(labels))),
     )
     fields = {
+        "version": VERSION,
         "system": "essentia",
         "source": "a paper",
         "taxonomy": taxonomy,

@@ -5,11 +5,11 @@ another type, a number that is not finite and another version are refused. `docs
 """
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, JsonValue, PlainSerializer, PlainValidator, ValidationError, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, model_validator
 
-from genre_ray.config import Description, Settings
+from genre_ray.config import Description, Json, Settings
 from genre_ray.decisions.consistency import Hierarchy, Pair
 from genre_ray.decisions.fitting import ValidationMetrics
 from genre_ray.decisions.policy import Policy, PolicyDescription
@@ -18,7 +18,7 @@ from genre_ray.features.spec import FeatureSpec
 from genre_ray.models.description import OutputDescription, OutputName, PreparationDescription
 from genre_ray.systems.description import ModelDescription
 
-VERSION = 1
+VERSION: Final = 1
 
 _SHOWN_ERRORS, _SHOWN_CHARACTERS = 3, 80
 
@@ -41,7 +41,7 @@ class Architecture(Description):
     """The network: values per prepared row, and the settings that its system builds it from."""
 
     inputs: int = Field(ge=1, description="values that the network gets per row, after the preprocessing")
-    network: dict[str, JsonValue] = Field(description="settings of the system's network")
+    network: dict[str, Json] = Field(description="settings of the system's network")
 
 
 class TaskDescription(Description):
@@ -106,11 +106,11 @@ class Data(Description):
 class Lineage(Description):
     """Which run made the bundle, and from what."""
 
-    run_id: str
-    identity: dict[str, JsonValue] = Field(description="the run's settings and the content of its inputs")
+    run_id: str = Field(description="id of the run that wrote the bundle")
+    identity: dict[str, Json] = Field(description="the run's settings and the content of its inputs")
     inner: tuple[str, ...] = Field((), description="ids of the bundles whose networks are inside this one")
     model_of: tuple[str, ...] = Field((), description="ids of the bundles with this model and another policy")
-    trained_by: dict[str, JsonValue] | None = Field(
+    trained_by: dict[str, Json] | None = Field(
         None, description="identity of the run that trained the model, where another run fitted the policy"
     )
 
@@ -118,14 +118,14 @@ class Lineage(Description):
 class Manifest(Description):
     """The content of `model.json`."""
 
-    version: Literal[1] = Field(VERSION, description="of this document")
+    version: Literal[1] = Field(description="of this document")
     system: str = Field(description="name of the system")
     source: str = Field(description="where the system was published")
     taxonomy: str = Field(description="the target that is predicted when no other is asked for")
     inputs: dict[str, Spec] = Field(min_length=1, description="by modality: the features that a row must have")
     preprocessing: PreparationDescription = Field(description="what prepares a row for the network")
     architecture: Architecture
-    rules: dict[str, JsonValue] = Field(description="the training rules")
+    rules: dict[str, Json] = Field(description="the training rules")
     tasks: dict[str, TaskDescription] = Field(min_length=1, description="the network's outputs by name")
     targets: dict[str, TargetDescription] = Field(description="by taxonomy")
     metrics: Metrics

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from genre_ray.bundles.examples import with_inner
 from genre_ray.bundles.files import Bundle, is_bundle, read_manifest, write_bundle
 from genre_ray.bundles.manifest import (
+    VERSION,
     Architecture,
     Data,
     Licences,
@@ -185,6 +186,7 @@ def learn(
     targets, metrics = decide(training, model, configuration.decisions)
     description = model.describe()
     manifest = Manifest(
+        version=VERSION,
         system=system.name,
         source=system.source,
         taxonomy=configuration.default_taxonomy(),

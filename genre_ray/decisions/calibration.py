@@ -44,14 +44,23 @@ _SHARED_CELLS = 10_000_000
 _LEAST_SLOPE = 0.05
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+Float32 = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
+"""A number that is finite as a float32, too."""
+
+Position = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+"""An index as a key of JSON."""
+
+
 class CalibrationDescription(Description):
     """A calibration as bundles and tables state it; see `Calibration`."""
 
-    method: Method = Field(description="as asked for")
+    method: Method | Literal["softmax"] = Field(description="as asked for, or softmax")
     kinds: tuple[str, ...] = Field(description="the map of each label")
-    slopes: tuple[float, ...] = Field(description="of each label's line in log-odds")
-    intercepts: tuple[float, ...] = Field(description="of each label's line in log-odds")
-    knots: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], tuple[tuple[float, ...], tuple[float, ...]]] = Field(
+    slopes: tuple[Float32, ...] = Field(description="of each label's line in log-odds")
+    intercepts: tuple[Float32, ...] = Field(description="of each label's line in log-odds")
+    knots: dict[Position, tuple[tuple[Float32, ...], tuple[Float32, ...]]] = Field(
         description="by the position of an isotonic label: log-odds of scores, and of probabilities"
     )
 

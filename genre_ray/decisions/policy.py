@@ -16,7 +16,7 @@ from pydantic import Field
 
 from genre_ray.config import Description
 from genre_ray.decisions.abstention import expected_f
-from genre_ray.decisions.calibration import Calibration, CalibrationDescription
+from genre_ray.decisions.calibration import Calibration, CalibrationDescription, Float32
 from genre_ray.decisions.consistency import Hierarchy, Pair
 from genre_ray.decisions.thresholds import decide
 from genre_ray.errors import InputError
@@ -36,7 +36,7 @@ class Decided(NamedTuple):
 class PolicyDescription(Description):
     """A policy as bundles and tables state it, beside its labels."""
 
-    thresholds: tuple[float, ...] = Field(description="for probabilities; the greatest float32 for a label without one")
+    thresholds: tuple[Float32, ...] = Field(description="for probabilities; the greatest float32 for a label without")
     calibration: CalibrationDescription | None = Field(None, description="null: scores are taken as probabilities")
     pairs: tuple[Pair, ...] = Field((), description="(child, parent) labels that are kept consistent")
     max_labels: int | None = Field(None, ge=1, description="the most labels that a recording gets")

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from genre_ray.config import first_error
 from genre_ray.errors import InputError
 from genre_ray.storage import tables
 
@@ -91,8 +92,7 @@ class FeatureSpec:
         try:
             spec = TypeAdapter(cls).validate_python({key: content[key] for key in content if key != "hash"})
         except ValidationError as error:
-            wrong = error.errors(include_url=False)[0]
-            raise ValueError(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from None
+            raise ValueError(first_error(error)) from None
         if spec.hash != content.get("hash"):
             raise ValueError(f"expected content with the hash {content.get('hash')}, found {spec.hash}")
         if spec.as_dict() != content:

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
-from genre_ray.config import Description
+from genre_ray.config import Description, Json
 
 OutputName = Literal["sigmoid", "softmax", "cosine"]
 
@@ -13,7 +13,7 @@ class PreparationDescription(Description):
     """A preparation without its tensors, which are in `model.safetensors`."""
 
     kind: str = Field(description="which preparation, e.g. standardise")
-    settings: dict[str, JsonValue] = Field(description="what its modules are made with")
+    settings: dict[str, Json] = Field(description="what its modules are made with")
 
 
 class OutputDescription(Description):

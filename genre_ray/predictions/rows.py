@@ -10,7 +10,9 @@ import json
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from genre_ray.config import first_error
 from genre_ray.decisions.policy import Policy, PolicyDescription
 from genre_ray.errors import InputError
 from genre_ray.storage import tables
@@ -77,7 +79,8 @@ def policy_of_table(predictions_uri: str, width: int) -> Policy:
         described = {**json.loads(stated["policy"]), "thresholds": thresholds}
         return Policy.of(labels, PolicyDescription.model_validate(described))
     except (KeyError, TypeError, ValueError) as error:
+        found = first_error(error) if isinstance(error, ValidationError) else error
         raise InputError(
-            f"{predictions_uri}: expected in the properties how each of {width} scores becomes a label, found "
-            f"{' '.join(str(error).split())}; predict again"
+            f"{predictions_uri}: expected in the properties how each of {width} scores becomes a label, found {found}; "
+            "predict again"
         ) from None

@@ -1,8 +1,8 @@
 """What a model is made from, except for its tensors, as bundles state it. Nothing here imports torch."""
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
-from genre_ray.config import Description
+from genre_ray.config import Description, Json
 from genre_ray.models.description import OutputDescription, PreparationDescription
 
 AUDIO = "audio"
@@ -16,6 +16,6 @@ class ModelDescription(Description):
     """A model of one of the systems."""
 
     system: str = Field(description="name of the system")
-    network: dict[str, JsonValue] = Field(description="settings of the system's network")
+    network: dict[str, Json] = Field(description="settings of the system's network")
     preprocessing: PreparationDescription = Field(description="what prepares a row for the network")
     outputs: dict[str, OutputDescription] = Field(min_length=1, description="by task")

@@ -19,6 +19,7 @@ from harness import Result, compare, figure, marginal_rate, seconds
 
 from genre_ray.bundles.files import write_bundle
 from genre_ray.bundles.manifest import (
+    VERSION,
     Architecture,
     Data,
     Licences,
@@ -28,7 +29,6 @@ from genre_ray.bundles.manifest import (
     TargetDescription,
     TaskDescription,
 )
-from genre_ray.systems.description import AUDIO, GENRES
 from genre_ray.bundles.predictor import to_tensors
 from genre_ray.commands.predict import PredictConfiguration, run
 from genre_ray.decisions.policy import PolicyDescription
@@ -41,6 +41,7 @@ from genre_ray.sources.documents.archives import RawDocument
 from genre_ray.sources.documents.source import documents_outcome
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import EXAMPLES
+from genre_ray.systems.description import AUDIO, GENRES
 from genre_ray.training.systems import find_system
 
 REPOSITORY = Path(__file__).parents[2]
@@ -160,6 +161,7 @@ def _bundle(folder: Path, features: np.ndarray) -> Path:
         policy=PolicyDescription(thresholds=tuple(thresholds.tolist())),
     )
     manifest = Manifest(
+        version=VERSION,
         system=system.name,
         source=system.source,
         taxonomy="bench",

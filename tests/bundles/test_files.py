@@ -124,7 +124,7 @@ def test_examples_that_are_something_else_are_refused(local):
         checksums = {**manifest.sha256, "examples.parquet": hashlib.sha256(content).hexdigest()}
         objects.write_bytes(f"{local}/examples.parquet", content)
         objects.write_bytes(f"{local}/model.json", manifest.model_copy(update={"sha256": checksums}).to_json())
-        with pytest.raises(InputError, match=r"examples.parquet: expected examples, found: .*restore the bundle"):
+        with pytest.raises(InputError, match=r"examples.parquet: expected a table of examples, found: .*restore"):
             read_examples(local)
 
 

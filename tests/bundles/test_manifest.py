@@ -20,13 +20,13 @@ from genre_ray.bundles.manifest import (
     TargetDescription,
     TaskDescription,
 )
-from genre_ray.systems.description import AUDIO, GENRES
 from genre_ray.decisions.calibration import CalibrationDescription
 from genre_ray.decisions.fitting import ValidationMetrics
 from genre_ray.decisions.policy import PolicyDescription
 from genre_ray.errors import InputError
 from genre_ray.features.spec import Axis, FeatureSpec
 from genre_ray.models.description import PreparationDescription
+from genre_ray.systems.description import AUDIO, GENRES
 from tests.manifests import make_manifest
 
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "bundle.md"
@@ -49,8 +49,9 @@ specs = st.builds(FeatureSpec, names, axes, st.sampled_from(["float32", "uint8"]
 @st.composite
 def policies(draw, labels):
     each = {"min_size": labels, "max_size": labels}
-    floats, maps = st.lists(finite, **each).map(tuple), st.lists(names, **each).map(tuple)
-    knots = st.tuples(*[st.lists(finite, min_size=2, max_size=2).map(tuple)] * 2)
+    single = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    floats, maps = st.lists(single, **each).map(tuple), st.lists(names, **each).map(tuple)
+    knots = st.tuples(*[st.lists(single, min_size=2, max_size=2).map(tuple)] * 2)
     calibration = st.builds(
         CalibrationDescription,
         method=st.sampled_from(["auto", "platt"]),
@@ -137,7 +138,7 @@ def refused(content, message):
     return text
 
 
-@pytest.mark.parametrize("key", [key for key in Manifest.model_fields if key not in ("version", "sha256")])
+@pytest.mark.parametrize("key", [key for key in Manifest.model_fields if key != "sha256"])
 def test_a_missing_key_is_named(key):
     refused(
         changed([key], remove=True), f"expected the manifest of a bundle: {key}: Field required; restore the bundle"
@@ -175,6 +176,7 @@ POLICY = ("targets", "folders", "policy")
         ([*POLICY, "thresholds"], [0.5, math.nan], "finite number"),
         ([*POLICY, "thresholds"], [0.5, math.inf], "finite number"),
         ([*POLICY, "thresholds"], [0.5, 10**400], "finite number"),
+        ([*POLICY, "thresholds"], [0.5, 3.5e38], "thresholds.1: Input should be less than"),
         ([*POLICY, "thresholds"], [0.5, "x" * 10**6], "found 'xxx"),
         ([*POLICY, "pairs"], [[0, 1], [1, 0]], "expected a hierarchy without circles"),
         ([*POLICY, "calibration"], "none", "calibration: "),
@@ -198,7 +200,7 @@ def test_a_wrong_value_is_named_with_what_was_found(path, value, message):
     refused(changed(path, value), message)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5, [1]])
+@pytest.mark.parametrize("version", [0, 2, "1", None, 1.5, [1]])
 def test_another_version_is_refused_as_such_whatever_else_it_has(version):
     content = json.dumps({"version": version, "unheard_of": {}}).encode()
     refused(content, f"expected version 1 of a bundle's manifest, found {version!r}; use the version of genre_ray")

@@ -8,6 +8,7 @@ import pytest
 from deltalake import write_deltalake
 
 from genre_ray.bundles.files import write_bundle
+from genre_ray.decisions.thresholds import NO_THRESHOLD
 from genre_ray.errors import InputError
 from genre_ray.reports.inputs import (
     Truth,
@@ -27,7 +28,7 @@ LABELS = ["jazz", "rock", "rock---indie"]
 
 @pytest.fixture
 def write_predictions(tmp_path):
-    def write(rows, *, thresholds=(0.5, 0.5, None), labels=LABELS, all_scores=True):
+    def write(rows, *, thresholds=(0.5, 0.5, float(NO_THRESHOLD)), labels=LABELS, all_scores=True):
         """`rows` are (recording, submission, labels, all scores)."""
         properties = {
             "labels": json.dumps(labels),

@@ -51,7 +51,7 @@ def test_one_worker_equals_the_learner_alone_and_two_go_on_from_it(ray_cluster, 
     assert len(resumed.history) == 7
     judge = Learner(longer, torch.device("cpu"))
     judge.network.load_state_dict(resumed.weights)
-    loss, weight = map(float, judge._validate(0))
+    loss, weight = judge._validate(0).sums[0].tolist()
     assert loss / weight == pytest.approx(resumed.history[resumed.best_epoch]["validation_loss"], rel=1e-5)
     assert len([path for path in (tmp_path / "run" / "train").glob("checkpoint_*") if path.is_dir()]) == 1
 
