@@ -61,7 +61,7 @@ class Preparation(nn.Module):
             ConfigurationError: the description is another preparation's, or its settings are wrong.
         """
         if description.kind != cls.kind:
-            raise ConfigurationError(f"preprocessing: expected {cls.kind}, found {description.kind}")
+            raise ConfigurationError(f"preprocessing: expected {cls.kind}, found {description.kind!r}")
         return cls.from_settings(cls.settings_type.from_mapping(dict(description.settings), "preprocessing"))
 
 

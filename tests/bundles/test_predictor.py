@@ -90,8 +90,11 @@ def test_weights_of_another_architecture_are_refused(make_bundle, altered):
         ({"system": "S9"}, "unknown system 'S9'"),
         ({"preprocessing": PreparationDescription(kind="whiten", settings={})}, "found 'whiten'"),
         ({"preprocessing": PreparationDescription(kind="standardise", settings={})}, "'columns' is required"),
-        ({"preprocessing": PreparationDescription(kind="embeddings", settings={"sources": []})}, "sources"),
-        ({"preprocessing": PreparationDescription(kind="melbands", settings={"bands": 3})}, "unknown key 'bands'"),
+        ({"preprocessing": PreparationDescription(kind="standardise", settings={"bands": 3})}, "unknown key 'bands'"),
+        (
+            {"system": "fusion", "preprocessing": PreparationDescription(kind="embeddings", settings={"sources": []})},
+            "sources",
+        ),
         ({"architecture": Architecture(inputs=6, network={"brnches": {}})}, "did you mean 'branches'"),
         ({"architecture": Architecture(inputs=6, network={"branches": {"units": 10**14}})}, "memory|storage|size"),
     ],
