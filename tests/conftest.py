@@ -301,7 +301,7 @@ def sample() -> Path:
 def write_features(tmp_path: Path) -> Callable[..., str]:
     """`write_features(values, recording_id=[…], …)`: a features table of (rows, columns) values, in several parts.
 
-    Its features are called c0, c1, … where `names` does not name them.
+    Its features are called c0, c1, … where `names` does not name them, and are what `spec` says if it is given.
     """
 
     def write(
@@ -310,6 +310,7 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
         parts: int = 2,
         name: str = "features",
         names: Sequence[str] | None = None,
+        spec: Any = None,
         **columns: Sequence[Any],
     ) -> str:
         import numpy as np
@@ -320,7 +321,7 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
         from genre_ray.storage.schemas import FEATURES
 
         values = np.asarray(values, dtype=np.float32)
-        spec = FeatureSpec.of_columns("test", names or [f"c{column}" for column in range(values.shape[1])])
+        spec = spec or FeatureSpec.of_columns("test", names or [f"c{column}" for column in range(values.shape[1])])
         filled: dict[str, Sequence[Any]] = {
             "recording_id": [f"r{row:04d}" for row in range(len(values))],
             "submission": [0] * len(values),

@@ -17,7 +17,8 @@ from genre_ray.labels.splits import PARTS
 from genre_ray.runs.identity import make_identity
 from genre_ray.systems.fusion import SYSTEM, Embeddings
 from genre_ray.systems.model import Model
-from genre_ray.training.examples import Examples, FeaturesTable
+from genre_ray.training.examples import Examples
+from genre_ray.training.reading import FeaturesTable
 
 
 class FuseConfiguration(LearningConfiguration):

@@ -34,10 +34,11 @@ from genre_ray.runs.identity import Identity, claim, refuse_other, run_id
 from genre_ray.storage import objects, tables
 from genre_ray.systems.description import AUDIO
 from genre_ray.systems.system import System, Task
-from genre_ray.training.examples import Examples, FeaturesTable
+from genre_ray.training.examples import Examples
 from genre_ray.training.join import Split, make_examples
 from genre_ray.training.learner import Training
 from genre_ray.training.loop import fit
+from genre_ray.training.reading import FeaturesTable
 from genre_ray.training.targets import make_outputs
 from genre_ray.training.truths import read_truths, start_identifiers
 

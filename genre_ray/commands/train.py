@@ -9,8 +9,9 @@ from genre_ray.errors import ConfigurationError
 from genre_ray.models.preparation import Preparation
 from genre_ray.runs.identity import make_identity
 from genre_ray.systems.system import find_system
-from genre_ray.training.examples import Examples, FeaturesTable
+from genre_ray.training.examples import Examples
 from genre_ray.training.passes import map_rows
+from genre_ray.training.reading import FeaturesTable
 
 
 class TrainConfiguration(LearningConfiguration):

@@ -19,21 +19,6 @@ from genre_ray.models.outputs import UNKNOWN
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@dataclass(frozen=True)
-class FeaturesTable:
-    """A version of a features table.
-
-    Attributes:
-        uri: absolute, since workers have working directories of their own.
-        version: of the Delta table.
-        values: how many values a row has.
-    """
-
-    uri: str
-    version: int
-    values: int
-
-
 class Coverage(NamedTuple):
     """How much of a ground truth was found: recordings that it names, and those of them in the features table."""
 

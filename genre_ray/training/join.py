@@ -23,9 +23,9 @@ from genre_ray.labels.space import LabelSpace
 from genre_ray.labels.splits import PARTS, GroupBy, hash_position, labels_with_enough, parts_at
 from genre_ray.runs.tasks import Result, start
 from genre_ray.storage import tables
-from genre_ray.training.examples import Annotations, Coverage, Examples, FeaturesTable
+from genre_ray.training.examples import Annotations, Coverage, Examples
 from genre_ray.training.passes import PASS_ROWS
-from genre_ray.training.reading import ABSENT, Parts
+from genre_ray.training.reading import ABSENT, FeaturesTable, Parts
 from genre_ray.training.truths import BY_HASH, KnownRecordings, TruthIndex, null_if_empty, unite
 from genre_ray.truth.identifiers import Identifiers
 
@@ -249,8 +249,9 @@ def _put_together(plan: _Plan, known: KnownRecordings, *results: Any) -> Joined:
         matrix = _at(taxonomy.matrix, place, len(recordings))
         annotations[name] = Annotations(taxonomy.labels, space.columns[name], matrix, taxonomy.coverage)
         union = union + _to_columns(matrix, space.columns[name], len(space.labels))
+    moved = int((latest > earliest).sum())
     for name, annotated in annotations.items():
-        _refuse_empty(latest[annotated.annotated], f" of {name}")
+        _refuse_empty(latest[annotated.annotated], name, moved)
     ids = known.ids.take(pa.array(recordings))
     examples = Examples(
         labels=space.labels,
@@ -265,7 +266,7 @@ def _put_together(plan: _Plan, known: KnownRecordings, *results: Any) -> Joined:
         soft={task: _soft_targets(*table, ids) for task, table in plan.soft.items()},
         extractors=_count(found.extractors.take(pa.array(kept[latest[inverse] == PARTS.index("train")]))),
     )
-    return Joined(examples, int((latest > earliest).sum()))
+    return Joined(examples, moved)
 
 
 def _concatenate(found: Sequence[Found]) -> Found:
@@ -376,7 +377,7 @@ def _alone(
     inside = np.zeros(len(places), dtype=bool)
     inside[recordings[labelled]] = True
     labels = tuple(label for label, kept in zip(index.labels, enough.tolist(), strict=True) if kept)
-    _refuse_empty(parts[labelled], f" of {name}")
+    _refuse_empty(parts[labelled], name)
     return _Taxonomy(
         there & inside[found.recordings],
         recordings[labelled],
@@ -408,9 +409,11 @@ def _count(values: pa.Array) -> dict[str, int]:
     return dict(sorted(counts, key=lambda item: (-item[1], item[0])))
 
 
-def _refuse_empty(parts: NDArray[np.int8], whose: str) -> None:
+def _refuse_empty(parts: NDArray[np.int8], taxonomy: str, moved: int = 0) -> None:
     for part in ("train", "validation"):
         if PARTS.index(part) not in parts:
+            why = f" ({moved} recordings are in another part of another taxonomy, and the last part counts)"
             raise InputError(
-                f"expected recordings{whose} in the part {part}, found none; correct split.fractions or the files"
+                f"expected recordings of {taxonomy} in the part {part}, found none{why if moved else ''}; correct "
+                "split.fractions or the files"
             )

@@ -24,9 +24,10 @@ from genre_ray.systems.model import Model
 from genre_ray.systems.system import System, TrainingRules
 from genre_ray.training import checkpoints
 from genre_ray.training.checkpoints import Progress
-from genre_ray.training.examples import Examples, FeaturesTable
+from genre_ray.training.examples import Examples
 from genre_ray.training.order import NOISE, VIEWS, Share, seed_of
 from genre_ray.training.ranking import RankHistogram
+from genre_ray.training.reading import FeaturesTable
 from genre_ray.training.rows import Reader, Rows, batches, open_sources
 
 CHECKPOINT_EVERY_S = 60.0

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genre_ray.runs.tasks import Result, start
-from genre_ray.training.examples import FeaturesTable
-from genre_ray.training.reading import ABSENT, BATCH_ROWS, Matrix, Parts, read_batches, read_positions
+from genre_ray.training.reading import ABSENT, BATCH_ROWS, FeaturesTable, Matrix, Parts, read_batches, read_positions
 
 T = TypeVar("T")
 

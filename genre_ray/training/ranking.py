@@ -36,7 +36,8 @@ class RankHistogram:
             scores: (rows, labels) in [0, 1].
             targets: (rows, labels) 1 for a positive, 0 for a negative, `UNKNOWN` for neither.
         """
-        places = torch.logit(scores, eps=1e-7).mul_(BINS_PER_UNIT).add_(BINS // 2).clamp_(0, BINS - 1)
+        # A network that diverges gives NaN, which its loss reports.
+        places = torch.logit(scores, eps=1e-7).nan_to_num_(0).mul_(BINS_PER_UNIT).add_(BINS // 2).clamp_(0, BINS - 1)
         places = places.to(torch.int64).add_(self._offset)
         positives = self._count(places[targets == 1])
         self.counts[1] += positives

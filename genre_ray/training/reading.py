@@ -1,6 +1,7 @@
-"""Feature vectors at positions of a features table, read from its parts."""
+"""Feature vectors at positions of a features table, read from its parts. Nothing here imports torch."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,21 @@ ABSENT = -1
 """The position of a row that a table does not have."""
 
 BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class FeaturesTable:
+    """A version of a features table.
+
+    Attributes:
+        uri: absolute, since workers have working directories of their own.
+        version: of the Delta table.
+        values: how many values a row has.
+    """
+
+    uri: str
+    version: int
+    values: int
 
 
 class Parts:

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from genre_ray.models.preparation import Preparation
 from genre_ray.storage import tables
-from genre_ray.training.examples import Examples, FeaturesTable
+from genre_ray.training.examples import Examples
 from genre_ray.training.order import Share, Span, cut, even
-from genre_ray.training.reading import ABSENT, Parts, read_positions
+from genre_ray.training.reading import ABSENT, FeaturesTable, Parts, read_positions
 
 READERS, NICENESS = 4, 5
 """Spans that are fetched at once, for an object store's answer takes longer than its bytes; and how far the threads

@@ -24,8 +24,9 @@ from genre_ray.models.preparation import Standardise
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import FEATURES
 from genre_ray.systems.system import find_system
-from genre_ray.training.examples import Examples, FeaturesTable
+from genre_ray.training.examples import Examples
 from genre_ray.training.learner import Learner, Training
+from genre_ray.training.reading import FeaturesTable
 from genre_ray.training.targets import make_outputs
 
 CPU = torch.device("cpu")

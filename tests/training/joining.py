@@ -4,7 +4,7 @@ from genre_ray.features.spec import read_spec
 from genre_ray.runs.tasks import put
 from genre_ray.storage import tables
 from genre_ray.training import join
-from genre_ray.training.examples import FeaturesTable
+from genre_ray.training.reading import FeaturesTable
 from genre_ray.training.truths import index_truths
 from genre_ray.truth.identifiers import NO_IDENTIFIERS
 

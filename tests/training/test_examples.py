@@ -59,9 +59,8 @@ def test_rows_are_those_of_the_version_they_were_counted_in(write_features):
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 3)), min_size=1, max_size=20))
 def test_a_bundle_keeps_each_recording_once(submissions):
-    truth = {
-        recording: (("train", "test")[ord(recording) % 2], ["rock"] * (ord(recording) % 3)) for recording in "abcde"
-    }
+    numbers = {recording: ord(recording) for recording in "abcde"}
+    truth = {recording: (("train", "test")[n % 2], ["jazz", "rock"][: n % 3]) for recording, n in numbers.items()}
     recordings = [recording for recording, _ in submissions]
     found = examples_of(recordings, [truth[r][0] for r in recordings], [truth[r][1] for r in recordings])
     rows = found.per_recording().to_pylist()
