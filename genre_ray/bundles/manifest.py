@@ -87,8 +87,8 @@ class Metrics(Description):
 class SourceDescription(Description):
     """A ground truth that was learnt from."""
 
-    recordings: int = Field(ge=0, description="recordings that it names")
-    unmatched_share: float = Field(ge=0, le=1, description="share of them that the features table lacked")
+    recordings: int = Field(ge=0, description="recordings in the ground truth")
+    unmatched_share: float = Field(ge=0, le=1, description="share of these that the features table lacked")
 
 
 class Data(Description):

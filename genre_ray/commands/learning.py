@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -21,9 +21,10 @@ from genre_ray.bundles.manifest import (
     TaskDescription,
 )
 from genre_ray.bundles.predictor import to_tensors
+from genre_ray.bundles.targets import Target
 from genre_ray.commands.deciding import decide
 from genre_ray.config import JobConfiguration, Settings
-from genre_ray.decisions.fitting import DecisionSettings
+from genre_ray.decisions.fitting import DecisionSettings, ValidationMetrics
 from genre_ray.errors import ConfigurationError
 from genre_ray.features.spec import FeatureSpec, read_spec
 from genre_ray.models.outputs import Output
@@ -32,12 +33,12 @@ from genre_ray.reports.card import card
 from genre_ray.runs import cluster
 from genre_ray.runs.identity import Identity, claim, refuse_other, run_id
 from genre_ray.storage import objects, tables
-from genre_ray.systems.description import AUDIO
+from genre_ray.systems.description import AUDIO, ModelDescription
 from genre_ray.systems.system import System, Task
 from genre_ray.training.examples import Examples
 from genre_ray.training.join import Split, make_examples
 from genre_ray.training.learner import Training
-from genre_ray.training.loop import fit
+from genre_ray.training.loop import Fitted, fit
 from genre_ray.training.reading import FeaturesTable
 from genre_ray.training.targets import make_outputs
 from genre_ray.training.truths import read_truths, start_identifiers
@@ -185,23 +186,7 @@ def learn(
     model = training.build()
     model.network.load_state_dict(fitted.weights)
     targets, metrics = decide(training, model, configuration.decisions)
-    description = model.describe()
-    manifest = Manifest(
-        version=VERSION,
-        system=system.name,
-        source=system.source,
-        taxonomy=configuration.default_taxonomy(),
-        inputs=dict(specs),
-        preprocessing=description.preprocessing,
-        architecture=Architecture(inputs=math.prod(preparation.shape), network=description.network),
-        rules=rules.model_dump(mode="json"),
-        tasks={task.name: _describe_task(task, outputs[task.name], examples) for task in system.tasks},
-        targets={target.taxonomy: target.describe() for target in targets},
-        metrics=Metrics(targets=metrics, best_epoch=fitted.best_epoch + 1, history=tuple(fitted.history)),
-        data=_data(examples, configuration.unlabelled),
-        lineage=Lineage(run_id=run_id(identity), identity=identity, inner=tuple(bundle.bundle_id for bundle in inner)),
-        licences=configuration.licences,
-    )
+    manifest = _describe(configuration, identity, training, model.describe(), fitted, targets, metrics, specs, inner)
     learnt = with_inner(examples.per_recording(), inner)
     if not write_bundle(configuration.output, manifest, to_tensors(model), learnt, card(manifest)):
         already_done(configuration, identity)  # another run's is an error, this run's is as good
@@ -256,6 +241,36 @@ def _read_examples(
     counts = ", ".join(f"{count} {part}" for part, count in examples.count_parts().items())
     logger.info("%d labels, %d rows of recordings: %s", len(examples.labels), len(examples), counts)
     return examples
+
+
+def _describe(
+    configuration: LearningConfiguration,
+    identity: Identity,
+    training: Training,
+    model: ModelDescription,
+    fitted: Fitted,
+    targets: Sequence[Target],
+    metrics: dict[str, ValidationMetrics],
+    specs: Mapping[str, FeatureSpec],
+    inner: Sequence[Bundle],
+) -> Manifest:
+    system, examples = training.system, training.examples
+    return Manifest(
+        version=VERSION,
+        system=system.name,
+        source=system.source,
+        taxonomy=configuration.default_taxonomy(),
+        inputs=dict(specs),
+        preprocessing=model.preprocessing,
+        architecture=Architecture(inputs=math.prod(training.preparation.shape), network=model.network),
+        rules=training.rules.model_dump(mode="json"),
+        tasks={task.name: _describe_task(task, training.outputs[task.name], examples) for task in system.tasks},
+        targets={target.taxonomy: target.describe() for target in targets},
+        metrics=Metrics(targets=metrics, best_epoch=fitted.best_epoch + 1, history=tuple(fitted.history)),
+        data=_data(examples, configuration.unlabelled),
+        lineage=Lineage(run_id=run_id(identity), identity=identity, inner=tuple(bundle.bundle_id for bundle in inner)),
+        licences=configuration.licences,
+    )
 
 
 def _describe_task(task: Task, output: Output, examples: Examples) -> TaskDescription:

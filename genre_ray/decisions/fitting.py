@@ -51,7 +51,7 @@ class DecisionSettings(Settings):
 class ValidationMetrics(Description):
     """How good the predictions of a policy are on the recordings that it was fitted on."""
 
-    recordings: int = Field(ge=0, description="how many there are")
+    recordings: int = Field(ge=0, description="recordings that the policy was fitted on")
     roc_auc: float | None = Field(description="macro mean over labels")
     average_precision: float | None = Field(description="macro mean over labels")
     calibration_error: float | None = Field(description="of the probabilities; null where they are none")

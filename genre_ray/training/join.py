@@ -159,7 +159,7 @@ def _find(
         places,
         table["submission"].combine_chunks().to_numpy().astype(np.int32),
         _positions(table, places, known, split),
-        pc.dictionary_encode(table["extractor"].cast(pa.string())).combine_chunks(),
+        pc.dictionary_encode(pc.fill_null(table["extractor"].cast(pa.string()), "unknown")).combine_chunks(),
     )
 
 

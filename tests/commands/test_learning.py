@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from genre_ray.bundles.examples import own_examples, read_examples
 from genre_ray.bundles.files import is_bundle, read_bundle
+from genre_ray.bundles.manifest import SourceDescription
 from genre_ray.bundles.predictor import Predictor
 from genre_ray.bundles.targets import read_targets
 from genre_ray.commands import erase, fuse, learning, train
@@ -373,8 +374,8 @@ def test_a_bundle_says_what_share_of_its_ground_truth_was_lost(trainings, settin
     own.write_text("own_id,recording_id\n" + "".join(f"song-0{n:02d},r0{n:02d}\n" for n in range(60)))
     assert run_train(settings, tmp_path / "bundle", identifiers=str(own)) == 0
     data = read_bundle(str(tmp_path / "bundle")).manifest.data
-    assert data["sources"] == {"folders": {"recordings": 80, "unmatched_share": 0.25}}
-    assert sum(data["recordings"].values()) == 60
+    assert data.sources == {"folders": SourceDescription(recordings=80, unmatched_share=0.25)}
+    assert sum(data.recordings.values()) == 60
 
 
 def test_a_network_without_an_embedding_is_not_fused(trainings, settings, write_features, tmp_path):
