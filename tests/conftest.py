@@ -292,6 +292,19 @@ def s3(s3_server: S3Server) -> str:
 
 
 @pytest.fixture(scope="session")
+def until() -> Callable[[Callable[[], object]], None]:
+    """`until(condition)`: wait for it, as long as a busy machine may need; a fixed pause would be too short there."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, "what was waited for did not happen within 60 s"
+            time.sleep(0.005)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
 def sample() -> Path:
     """The shipped sample of real documents: `sample / "emotify" / ...`."""
     return REPOSITORY / "tests" / "data"

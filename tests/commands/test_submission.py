@@ -2,7 +2,11 @@
 
 import re
 
+import pytest
+
 from genre_ray.storage import objects
+
+pytestmark = pytest.mark.slow
 
 PIPELINE = ("python", "jobs/pipeline.py")
 

@@ -129,15 +129,17 @@ def test_a_reserved_gpu_that_pytorch_cannot_use_is_replaced_by_the_cpu(monkeypat
     assert loop._device() == torch.device("cuda:0")
 
 
-def test_a_training_that_has_no_room_says_what_it_waits_for(ray_cluster, make_task, tmp_path, monkeypatch, caplog):
+def test_a_training_that_has_no_room_says_what_it_waits_for(
+    ray_cluster, make_task, tmp_path, monkeypatch, caplog, until
+):
     """It said "no epoch is done yet" for ever."""
     cluster.connect()
-    monkeypatch.setattr(resources, "FIRST_LINE_S", 0.5)
-    monkeypatch.setattr(resources, "LINE_EVERY_S", 0.5)
-    monkeypatch.setattr(loop, "REPORT_EVERY_S", 0.5)
+    monkeypatch.setattr(resources, "FIRST_LINE_S", 0.1)
+    monkeypatch.setattr(resources, "LINE_EVERY_S", 0.1)
+    monkeypatch.setattr(loop, "REPORT_EVERY_S", 0.1)
 
     def fit_never(trainer):
-        time.sleep(2)
+        until(lambda: sum("waiting" in record.message for record in caplog.records) >= 2)
         raise GenreRayError("enough")
 
     monkeypatch.setattr(loop.TorchTrainer, "fit", fit_never)
@@ -151,13 +153,13 @@ def test_a_training_that_has_no_room_says_what_it_waits_for(ray_cluster, make_ta
     assert not [record for record in caplog.records if "no epoch" in record.message]
 
 
-def test_progress_reaches_the_drivers_log(monkeypatch, tmp_path, caplog):
+def test_progress_reaches_the_drivers_log(monkeypatch, tmp_path, caplog, until):
     monkeypatch.setattr(loop, "REPORT_EVERY_S", 0.02)
     file = tmp_path / "progress.txt"
     with caplog.at_level(logging.INFO, "genre_ray"), loop._progress_in_log(str(file)):
         time.sleep(0.1)
         objects.write_bytes(str(file), b"epoch 12: loss 0.1")
-        time.sleep(0.2)
+        until(lambda: len(caplog.records) >= 2)
     lines = [record.message for record in caplog.records]
     assert set(lines) == {"epoch 12: loss 0.1"}
     count = len(lines)
