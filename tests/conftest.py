@@ -127,10 +127,13 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever takes a server is marked so, whether its author thought of it or not."""
+    """Mark what takes a server, and as slow what submits a job: each submission packs, starts and connects a driver."""
     for item in items:
-        if {"ray_cluster", "s3_server"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if {"ray_cluster", "s3_server"} & fixtures:
             item.add_marker(pytest.mark.server)
+        if "submit_job" in fixtures:
+            item.add_marker(pytest.mark.slow)
 
 
 @contextlib.contextmanager

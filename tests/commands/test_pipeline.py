@@ -16,8 +16,6 @@ from genre_ray.storage.bundles import read_bundle, read_examples
 from genre_ray.truth.ground_truth import read_ground_truth
 from genre_ray.truth.run_file import read_run
 
-pytestmark = pytest.mark.slow
-
 BUNDLES = ["folder", "tags", "folder-fusion", "tags-fusion"]
 EVALUATIONS = ["folder, single", "folder, fused", "tags, single", "tags, fused"]
 FOLDER_GENRES = ["classical", "electronic", "pop", "rock"]

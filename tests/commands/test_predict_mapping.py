@@ -26,7 +26,6 @@ def mapping(job, sample, tmp_path):
     return table
 
 
-@pytest.mark.slow
 def test_the_corrected_table_is_used(demo, job, mapping, tmp_path):
     assert demo.job.code == 0, demo.job.log
     argv = ["--bundle", f"{demo.output}/bundles/tags", "--features", f"{demo.output}/catalog/features"]
