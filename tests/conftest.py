@@ -6,6 +6,7 @@ reads RAY_AUTH_MODE once for each process, and the cluster's workers keep the en
 """
 
 import contextlib
+import functools
 import os
 import random
 import secrets
@@ -313,14 +314,15 @@ def sample() -> Path:
     return REPOSITORY / "tests" / "data"
 
 
-@pytest.fixture
-def write_features(tmp_path: Path) -> Callable[..., str]:
-    """`write_features(values, recording_id=[…], …)`: a features table of (rows, columns) values, in several parts.
+@pytest.fixture(scope="session")
+def write_features_to() -> Callable[..., str]:
+    """`write_features_to(folder, values, recording_id=[…], …)`: a features table of (rows, columns) values.
 
-    Its features are called c0, c1, … where `names` does not name them.
+    It has several parts. Its features are called c0, c1, … where `names` does not name them.
     """
 
     def write(
+        folder: Path,
         values: Any,
         *,
         parts: int = 2,
@@ -348,7 +350,7 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
             "features": values.tolist(),
         }
         rows = pa.table(filled, FEATURES)
-        uri = str(tmp_path / name)
+        uri = str(folder / name)
         tables.create_table(uri, FEATURES, spec.properties())
         step = -(-len(values) // parts)
         written = [
@@ -359,6 +361,12 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
         return uri
 
     return write
+
+
+@pytest.fixture
+def write_features(write_features_to: Callable[..., str], tmp_path: Path) -> Callable[..., str]:
+    """`write_features(values, …)`: as `write_features_to`, in the test's own folder."""
+    return functools.partial(write_features_to, tmp_path)
 
 
 @dataclass(frozen=True)
