@@ -163,7 +163,7 @@ def test_what_was_written_is_committed_on_the_way_out(end):
     assert ledger.commits == [[0]]
 
 
-def test_a_signal_does_not_interrupt_a_commit(monkeypatch):
+def test_a_signal_does_not_interrupt_a_commit(monkeypatch, request):
     class Slow(Logged):
         def commit(self, shards):
             os.kill(os.getpid(), signal.SIGINT)
@@ -173,6 +173,9 @@ def test_a_signal_does_not_interrupt_a_commit(monkeypatch):
 
     ledger = Slow()
     committer = execute.Committer(ledger)
+    # A shell that starts the tests in the background lets them ignore this signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     monkeypatch.setattr(execute, "COMMIT_EVERY_S", 0.0)
     monkeypatch.setattr(execute, "TICK_S", 0.01)
 
