@@ -13,12 +13,14 @@ Maps are functions of a score's log-odds and rise strictly, so calibration never
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import sparse
 
+from genre_ray.config import Description
 from genre_ray.decisions.logistic import IDENTITY, cross_entropy, log_odds, own_lines, shared_line, sigmoid
 from genre_ray.errors import InputError
 from genre_ray.metrics.matrices import LabelMatrix, as_csr
@@ -39,6 +41,27 @@ _SHARED_CELLS = 10_000_000
 
 # A map that falls would turn a label's ranking round, one that hardly rises would make its scores one.
 _LEAST_SLOPE = 0.05
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+Float32 = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
+"""A number that is finite as a float32, too."""
+
+Position = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+"""An index as a key of JSON."""
+
+
+class CalibrationDescription(Description):
+    """A calibration as bundles and tables state it; see `Calibration`."""
+
+    method: Method = Field(description="as asked for")
+    kinds: tuple[str, ...] = Field(description="the map of each label")
+    slopes: tuple[Float32, ...] = Field(description="of each label's line in log-odds")
+    intercepts: tuple[Float32, ...] = Field(description="of each label's line in log-odds")
+    knots: dict[Position, tuple[tuple[Float32, ...], tuple[Float32, ...]]] = Field(
+        description="by the position of an isotonic label: log-odds of scores, and of probabilities"
+    )
 
 
 @dataclass(frozen=True)
@@ -75,36 +98,34 @@ class Calibration:
             odds[:, column] = values
         return sigmoid(odds)
 
-    def describe(self) -> Any:
-        """What a bundle keeps, as JSON values: `none`, or the maps."""
+    def describe(self) -> CalibrationDescription | None:
+        """What bundles and tables state of it; None for the method `none`."""
         if self.method == "none":
-            return "none"
-        return {
-            "method": self.method,
-            "kinds": list(self.kinds),
-            "slopes": _digits(self.slopes),
-            "intercepts": _digits(self.intercepts),
-            "knots": {str(column): [_digits(x), _digits(y)] for column, (x, y) in self.knots.items()},
-        }
+            return None
+        return CalibrationDescription(
+            method=self.method,
+            kinds=self.kinds,
+            slopes=_digits(self.slopes),
+            intercepts=_digits(self.intercepts),
+            knots={str(column): (_digits(x), _digits(y)) for column, (x, y) in self.knots.items()},
+        )
 
     @classmethod
-    def of(cls, description: Any, labels: int) -> Self:
-        """Back from what `describe` gave.
+    def of(cls, description: CalibrationDescription | None, labels: int) -> Self:
+        """Make the calibration that `describe` described.
 
         Raises:
-            ValueError: it is no such description, or one of another number of labels.
+            ValueError: it is not one of this number of labels.
         """
-        if description == "none":
+        if description is None:
             return cls.none(labels)
-        try:
-            knots = {int(c): (_floats(x), _floats(y)) for c, (x, y) in description["knots"].items()}
-            lines = _floats(description["slopes"]), _floats(description["intercepts"])
-            found = cls(description["method"], tuple(description["kinds"]), *lines, knots)
-        except (TypeError, KeyError, ValueError, AttributeError):
-            raise ValueError(f"expected none or the maps of a calibration, found {description!s:.60}") from None
-        if not (len(found.kinds),) == lines[0].shape == lines[1].shape == (labels,):
-            raise ValueError(f"expected a calibration of {labels} labels, found one of {len(found.kinds)}")
-        return found
+        lines = _floats(description.slopes), _floats(description.intercepts)
+        if not (len(description.kinds),) == lines[0].shape == lines[1].shape == (labels,):
+            raise ValueError(f"expected a calibration of {labels} labels, found one of {len(description.kinds)}")
+        knots = {int(column): (_floats(x), _floats(y)) for column, (x, y) in description.knots.items()}
+        if any(column >= labels or not len(x) == len(y) > 0 for column, (x, y) in knots.items()):
+            raise ValueError(f"expected the knots of some of {labels} labels, found others")
+        return cls(description.method, description.kinds, *lines, knots)
 
 
 def fit_calibration(truth: LabelMatrix, scores: NDArray[np.floating], method: Method = "auto") -> Calibration:
@@ -224,6 +245,6 @@ def _floats(values: Sequence[float]) -> Scores:
     return np.array(values, dtype=np.float32)
 
 
-def _digits(values: Scores) -> list[float]:
+def _digits(values: Scores) -> tuple[float, ...]:
     """The shortest decimals that are these float32 numbers."""
-    return [float(str(value)) for value in values]
+    return tuple(float(str(value)) for value in values)

@@ -6,8 +6,7 @@ without the median of `rhythm.beats_loudness_band_ratio`, which some documents l
 one-hot columns.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -137,8 +136,3 @@ def missing_columns(version: DocumentVersion) -> tuple[str, ...]:
     if version is DocumentVersion.MUSIC_1:
         return ()
     return tuple(column for column in FEATURE_COLUMNS if column.startswith(f"rhythm.{ABSENT_PEAK}."))
-
-
-def schema_hash(columns: Sequence[str]) -> str:
-    """SHA-256, in hexadecimal, over the names in their order: equal only for equal columns."""
-    return hashlib.sha256("\n".join(columns).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The stage that scores rows of features by a bundle's model, and decides their labels."""
+"""The stage that scores rows of features with a bundle's model and gives them labels."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -7,37 +7,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from genre_ray.inference.answers import answers
-from genre_ray.inference.mapped import MappedTarget
-from genre_ray.inference.target import Target
+from genre_ray.bundles.files import read_bundle
+from genre_ray.bundles.targets import Target
 from genre_ray.outcomes import Outcome, Reason, Rejection, rejections
+from genre_ray.predictions.mapped import MappedTarget
+from genre_ray.predictions.rows import predictions
 from genre_ray.runs.stages import Compute, Resources
 from genre_ray.storage import tables
-from genre_ray.storage.bundles import read_bundle
 from genre_ray.storage.schemas import predictions_schema
 
 if TYPE_CHECKING:
-    from genre_ray.inference.predictor import Predictor
+    from genre_ray.bundles.predictor import Predictor
 
 
 @dataclass
-class Score:
+class ScoreStage:
     """A stage: rows of a features table → rows of the predictions table.
 
-    A row whose scores are not finite (its features overflow the network) is rejected. The labels are the target's,
-    whatever else the network knows.
+    A row whose scores are not finite (its features overflow the network) is rejected.
 
     Attributes:
         bundle_uri: the bundle, which each worker loads.
         target: the taxonomy of the labels, and how scores become labels.
         all_scores: whether the rows hold the scores of all labels too.
         half_precision: whether the network multiplies in bfloat16.
-        resources: what a worker of it reserves; it computes on a GPU only if it reserves one.
+        resources: what a worker reserves; it computes on a GPU only if it reserves one.
     """
 
     name = "score"
     columns = ("recording_id", "submission", "source_uri", "features")
-    """What is read of the features table."""
+    """The columns that it reads."""
 
     bundle_uri: str
     target: Target | MappedTarget
@@ -52,20 +51,18 @@ class Score:
     def open(self) -> Compute:
         """Load the model."""
         # Here, not above: a driver describes its stages without importing torch.
-        from genre_ray.inference.predictor import Predictor
+        from genre_ray.bundles.predictor import Predictor
 
-        predictor = Predictor(read_bundle(self.bundle_uri), half_precision=self.half_precision)
-        return partial(self._score, predictor)
+        bundle = read_bundle(self.bundle_uri)
+        return partial(self._score, bundle.bundle_id, Predictor.of(bundle, half_precision=self.half_precision))
 
-    def _score(self, predictor: "Predictor", rows: pa.Table) -> Outcome:
+    def _score(self, bundle_id: str, predictor: "Predictor", rows: pa.Table) -> Outcome:
         scores = self.target.select(predictor.scores(tables.vectors(rows.column("features"))))
         finite = np.isfinite(scores).all(axis=1)
-        # Features are most of a row, and no longer wanted: nothing here is to copy them.
+        # Features are most of a row. Dropped here, they are not copied by the filters below.
         rows = rows.drop_columns(["features"])
         kept = rows.filter(finite)
-        accepted = answers(
-            self.target.policy, self.target.taxonomy, predictor.bundle_id, kept, scores[finite], self.schema
-        )
+        accepted = predictions(self.target.policy, self.target.taxonomy, bundle_id, kept, scores[finite], self.schema)
         return Outcome(accepted, self._rejected(rows.filter(~finite)))
 
     def _rejected(self, rows: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""One answer a recording: where a catalog holds several submissions of it, their scores are averaged, then decided."""
+"""One prediction per recording: the scores of its submissions are averaged, and then become labels."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from genre_ray.errors import InputError
-from genre_ray.inference.answers import policy_of_table
+from genre_ray.predictions.rows import policy_of_table
 from genre_ray.storage import tables
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]

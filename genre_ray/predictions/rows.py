@@ -1,46 +1,45 @@
-"""Rows of the predictions table, made of scores by a policy, and the policy of a table read back.
+"""Make rows of the predictions table from scores and a policy, and read the policy of a table.
 
-`labels` and `scores` are the policy's: calibrated, consistent, decided. `all_scores` are as the model gave them, so
-that another policy can decide them again; the table's properties state the policy that decided these.
+`labels` and `scores` are what the policy makes of the model's scores: calibrated, consistent, decided. `all_scores` are
+the model's scores themselves, so that another policy can be applied to them later. The table's properties state the
+policy.
 """
 
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from genre_ray.decisions.policy import Policy
+from genre_ray.config import first_error
+from genre_ray.decisions.policy import Policy, PolicyDescription
 from genre_ray.errors import InputError
-from genre_ray.outcomes import Outcome, rejections
-from genre_ray.runs.stages import Compute, Resources
 from genre_ray.storage import tables
-from genre_ray.storage.schemas import predictions_schema
 
 
 def predictions_properties(policy: Policy, taxonomy: str) -> dict[str, str]:
-    """What the properties of a predictions table state: all that a reader needs to understand and repeat its labels."""
+    """The properties of a predictions table: all that a reader needs to understand and repeat its labels."""
     described = policy.describe()
     return {
         "labels": json.dumps(policy.labels, ensure_ascii=False),
-        "thresholds": json.dumps(described.pop("thresholds")),
+        "thresholds": json.dumps(described.thresholds),
         "calibration": policy.calibration.method,
-        "policy": json.dumps(described),
+        "policy": described.model_dump_json(exclude={"thresholds"}),
         "taxonomy": taxonomy,
     }
 
 
-def answers(
+def predictions(
     policy: Policy, taxonomy: str, model_id: str, rows: pa.Table, scores: NDArray[np.float32], schema: pa.Schema
 ) -> pa.Table:
-    """What the policy answers.
+    """Make rows of the predictions table.
 
     Args:
-        policy: how it decides.
-        taxonomy: whose labels it has.
+        policy: how scores become labels.
+        taxonomy: the policy's.
         model_id: the bundle whose model gave the scores.
-        rows: `recording_id` and `submission` of each answer.
+        rows: `recording_id` and `submission` of each prediction.
         scores: finite, (rows, labels), as the model gives them.
         schema: of the table, by `predictions_schema`.
     """
@@ -66,44 +65,8 @@ def answers(
     return pa.table(columns, names=schema.names).cast(schema)
 
 
-@dataclass
-class Relabel:
-    """A stage: rows of a predictions table with all scores → the same rows, decided by another policy.
-
-    Attributes:
-        policy: how it decides.
-        taxonomy: whose labels the policy has.
-        model_id: the bundle that the rows name as their model.
-        resources: what a worker of it reserves.
-    """
-
-    name = "relabel"
-    columns = ("recording_id", "submission", "all_scores")
-    """What is read of the table."""
-
-    policy: Policy
-    taxonomy: str
-    model_id: str
-    rows_per_call: int | None = None
-    resources: Resources | None = None
-
-    def __post_init__(self) -> None:
-        self.schema = predictions_schema(all_scores=True)
-
-    def open(self) -> Compute:
-        """There is nothing to load."""
-        return self._relabel
-
-    def _relabel(self, rows: pa.Table) -> Outcome:
-        scores = tables.vectors(rows.column("all_scores"))
-        return Outcome(
-            answers(self.policy, self.taxonomy, self.model_id, rows, scores, self.schema),
-            rejections([]),
-        )
-
-
 def policy_of_table(predictions_uri: str, width: int) -> Policy:
-    """The policy that decided a predictions table, whose rows have `width` scores.
+    """Read the policy of a predictions table, whose rows have `width` scores.
 
     Raises:
         InputError: the table's properties do not state it, or state it for another number of labels.
@@ -113,9 +76,11 @@ def policy_of_table(predictions_uri: str, width: int) -> Policy:
         labels, thresholds = (json.loads(stated[key]) for key in ("labels", "thresholds"))
         if not len(labels) == len(thresholds) == width:
             raise ValueError(f"{len(labels)} labels and {len(thresholds)} thresholds")
-        return Policy.of(labels, {**json.loads(stated["policy"]), "thresholds": thresholds})
+        described = {**json.loads(stated["policy"]), "thresholds": thresholds}
+        return Policy.of(labels, PolicyDescription.model_validate(described))
     except (KeyError, TypeError, ValueError) as error:
+        found = first_error(error) if isinstance(error, ValidationError) else error
         raise InputError(
-            f"{predictions_uri}: expected in the properties how each of {width} scores becomes a label, found {error}; "
+            f"{predictions_uri}: expected in the properties how each of {width} scores becomes a label, found {found}; "
             "predict again"
         ) from None

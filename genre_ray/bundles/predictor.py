@@ -1,43 +1,61 @@
-"""A bundle's model, ready to score rows of features; and back from a trained network to what a bundle keeps.
+"""Score rows of features with a bundle's model, and make the tensors of a bundle from a trained model.
 
-The preparation (scaling, embeddings) is part of the model: whoever has a bundle cannot prepare its input otherwise.
+The preparation (scaling, embeddings) is part of the model, so that its input is always prepared as in training.
 """
 
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import nn
 
-from genre_ray.errors import InputError
+from genre_ray.bundles.files import Bundle, Tensors
+from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.models.device import reserved_device
+from genre_ray.models.outputs import Output
 from genre_ray.models.preparation import Preparation, build_preparation
-from genre_ray.storage.bundles import Bundle, Tensors
 from genre_ray.training.systems import find_system
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Predictor:
-    """Scores rows of the features that a bundle was trained on.
+    """Scores rows of the features that a model was trained on.
 
     Args:
-        bundle: the bundle.
-        device: where to compute; when not given, on the GPU that this Ray worker has reserved, else on the CPU.
+        preparation: rows of features → rows of the network's inputs.
+        network: rows of inputs → logits.
+        output: what makes scores of logits.
+        device: where to compute; by default on the GPU that this Ray worker has reserved, else on the CPU.
         half_precision: whether layers multiply in bfloat16, which moves scores by some thousandths. Standardising stays
             in float32: raw features span more orders of magnitude than bfloat16 has digits for.
     """
 
-    def __init__(self, bundle: Bundle, device: str | None = None, *, half_precision: bool = False) -> None:
+    def __init__(
+        self,
+        preparation: Preparation,
+        network: nn.Module,
+        output: Output,
+        device: str | None = None,
+        *,
+        half_precision: bool = False,
+    ) -> None:
         self.device = torch.device(device) if device else reserved_device()
-        self.half_precision = half_precision
-        self.bundle_id, self.model = bundle.bundle_id, bundle.model
-        self.labels: tuple[str, ...] = tuple(bundle.model["labels"])
-        self.system = find_system(bundle.model["system"])
-        self.preparation, self.network = build(bundle)
-        self.preparation.to(self.device).eval()
-        self.network.to(self.device).eval()
+        self.half_precision, self.output = half_precision, output
+        self.preparation = preparation.to(self.device).eval()
+        self.network = network.to(self.device).eval()
+
+    @classmethod
+    def of(cls, bundle: Bundle, device: str | None = None, *, half_precision: bool = False) -> Self:
+        """Make the predictor of a bundle's model.
+
+        Raises:
+            InputError: see `build`.
+        """
+        preparation, network = build(bundle)
+        output = find_system(bundle.manifest.system).outputs
+        return cls(preparation, network, output, device, half_precision=half_precision)
 
     @torch.inference_mode()
     def scores(self, features: Matrix) -> Matrix:
@@ -47,7 +65,7 @@ class Predictor:
             raw = torch.from_numpy(np.ascontiguousarray(features)).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
             logits = self.network(self.preparation(raw)).float()
-        scores = self.system.outputs.score(logits)
+        scores = self.output.score(logits)
         # A sum is finite only if all are, and takes a fraction of the time to look at each.
         if not logits.sum().isfinite():
             scores = torch.where(logits.isfinite(), scores, torch.nan)
@@ -56,16 +74,22 @@ class Predictor:
 
 
 def build(bundle: Bundle) -> tuple[Preparation, nn.Module]:
-    """The bundle's preparation and network, with their weights.
+    """Make the bundle's preparation and network, with their weights.
 
     Raises:
-        InputError: the weights are not those of the architecture.
+        InputError: the manifest describes no model of this version of genre_ray, or the weights are those of another.
     """
-    architecture = bundle.model["architecture"]
-    system = find_system(bundle.model["system"])
-    preparation = build_preparation(bundle.model["preprocessing"])
-    settings = system.resolve_network(architecture["network"])
-    network = system.build(preparation.width, len(bundle.model["labels"]), settings)
+    manifest = bundle.manifest
+    try:
+        system = find_system(manifest.system)
+        preparation = build_preparation(manifest.preprocessing)
+        settings = system.resolve_network(manifest.architecture.network)
+        network = system.build(preparation.width, len(manifest.labels), settings)
+    except (ConfigurationError, RuntimeError) as error:  # torch raises the latter for sizes beyond memory
+        raise InputError(
+            f"{bundle.uri}: {' '.join(str(error).split())}; restore the bundle, "
+            "or use the version of genre_ray that wrote it"
+        ) from None
     tensors = {name: torch.from_numpy(array) for name, array in bundle.tensors.items()}
     for name, module in (("preparation", preparation), ("network", network)):
         own = {key.removeprefix(name + "."): t for key, t in tensors.items() if key.startswith(name + ".")}
@@ -80,7 +104,7 @@ def build(bundle: Bundle) -> tuple[Preparation, nn.Module]:
 
 
 def to_tensors(preparation: nn.Module, network: dict[str, torch.Tensor]) -> Tensors:
-    """The arrays of `model.safetensors`: `preparation.*` and `network.*`."""
+    """Make the arrays of `model.safetensors`: `preparation.*` and `network.*`."""
     named = {f"preparation.{name}": tensor for name, tensor in preparation.state_dict().items()}
     named |= {f"network.{name}": tensor for name, tensor in network.items()}
     return {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in named.items()}

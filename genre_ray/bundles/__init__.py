@@ -1,0 +1,1 @@
+"""Bundles: a trained network with everything that is needed to use it, in one folder."""

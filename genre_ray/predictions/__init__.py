@@ -1,0 +1,1 @@
+"""The predictions table: rows scored by a bundle, relabelled, and aggregated to recordings."""
