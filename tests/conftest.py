@@ -318,7 +318,8 @@ def sample() -> Path:
 def write_features_to() -> Callable[..., str]:
     """`write_features_to(folder, values, recording_id=[…], …)`: a features table of (rows, columns) values.
 
-    It has several parts. Its features are called c0, c1, … where `names` does not name them.
+    It has several parts. Its features are called c0, c1, … where `names` does not name them; with the names of
+    `ESSENTIA` it is such a table.
     """
 
     def write(
@@ -333,12 +334,14 @@ def write_features_to() -> Callable[..., str]:
         import numpy as np
         import pyarrow as pa
 
+        from genre_ray.features.essentia.columns import ESSENTIA
         from genre_ray.features.spec import FeatureSpec
         from genre_ray.storage import tables
         from genre_ray.storage.schemas import FEATURES
 
         values = np.asarray(values, dtype=np.float32)
-        spec = FeatureSpec.of_columns("test", names or [f"c{column}" for column in range(values.shape[1])])
+        columns_of = tuple(names or [f"c{column}" for column in range(values.shape[1])])
+        spec = ESSENTIA if columns_of == ESSENTIA.columns else FeatureSpec.of_columns("test", columns_of)
         filled: dict[str, Sequence[Any]] = {
             "recording_id": [f"r{row:04d}" for row in range(len(values))],
             "submission": [0] * len(values),
