@@ -1,4 +1,4 @@
-# `make demo`: real documents to genre labels on this machine.  `make test`: every test.  `make help`: the rest.
+# `make demo`: real documents to genre labels on this machine.  `make test`: the tests.  `make help`: the rest.
 # Needs Python 3.11+ and make. Everything that is installed goes into .venv/.
 
 SHELL := /bin/bash
@@ -20,16 +20,19 @@ TESTS ?=
 BENCH ?=
 RESULTS ?=
 
-.PHONY: help demo test bench results lint format clean
+.PHONY: help demo test test-all bench results lint format clean
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 demo: $(VENV)/demo.installed ## Set up, then run the whole pipeline on the sample and name the report
 	$(BIN)/python jobs/pipeline.py --config jobs/configs/demo.yaml
 
-test: $(VENV)/develop.installed ## Set up, then run the tests (TESTS="tests/metrics -k official" for some)
+test: $(VENV)/develop.installed ## Set up, then run the tests but the slow ones (TESTS="tests/metrics -k official" for some)
 	$(BIN)/python -m pytest $(TESTS)
+
+test-all: $(VENV)/develop.installed ## Set up, then run the slow tests too (TESTS as above)
+	$(BIN)/python -m pytest -m "not long" $(TESTS)
 
 bench: $(VENV)/develop.installed ## Set up, then measure every hot path beside its alternative (BENCH="ingest archives" for some)
 	$(BIN)/python tests/benchmarks/run.py $(BENCH)

@@ -6,6 +6,7 @@ reads RAY_AUTH_MODE once for each process, and the cluster's workers keep the en
 """
 
 import contextlib
+import functools
 import os
 import random
 import secrets
@@ -127,10 +128,13 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever takes a server is marked so, whether its author thought of it or not."""
+    """Mark what takes a server, and as slow what submits a job: each submission packs, starts and connects a driver."""
     for item in items:
-        if {"ray_cluster", "s3_server"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if {"ray_cluster", "s3_server"} & fixtures:
             item.add_marker(pytest.mark.server)
+        if "submit_job" in fixtures:
+            item.add_marker(pytest.mark.slow)
 
 
 @contextlib.contextmanager
@@ -292,19 +296,34 @@ def s3(s3_server: S3Server) -> str:
 
 
 @pytest.fixture(scope="session")
+def until() -> Callable[[Callable[[], object]], None]:
+    """`until(condition)`: wait for it, as long as a busy machine may need; a fixed pause would be too short there."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, "what was waited for did not happen within 60 s"
+            time.sleep(0.005)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
 def sample() -> Path:
     """The shipped sample of real documents: `sample / "emotify" / ...`."""
     return REPOSITORY / "tests" / "data"
 
 
-@pytest.fixture
-def write_features(tmp_path: Path) -> Callable[..., str]:
-    """`write_features(values, recording_id=[…], …)`: a features table of (rows, columns) values, in several parts.
+@pytest.fixture(scope="session")
+def write_features_to() -> Callable[..., str]:
+    """`write_features_to(folder, values, recording_id=[…], …)`: a features table of (rows, columns) values.
 
-    Its features are called c0, c1, … where `names` does not name them, and are what `spec` says if it is given.
+    It has several parts. Its features are called c0, c1, … where `names` does not name them, and are what `spec` says
+    if it is given; with the names of `ESSENTIA` it is such a table.
     """
 
     def write(
+        folder: Path,
         values: Any,
         *,
         parts: int = 2,
@@ -316,12 +335,15 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
         import numpy as np
         import pyarrow as pa
 
+        from genre_ray.features.essentia.columns import ESSENTIA
         from genre_ray.features.spec import FeatureSpec
         from genre_ray.storage import tables
         from genre_ray.storage.schemas import FEATURES
 
         values = np.asarray(values, dtype=np.float32)
-        spec = spec or FeatureSpec.of_columns("test", names or [f"c{column}" for column in range(values.shape[1])])
+        columns_of = tuple(names or [f"c{column}" for column in range(values.shape[1])])
+        named = ESSENTIA if columns_of == ESSENTIA.columns else FeatureSpec.of_columns("test", columns_of)
+        spec = spec or named
         filled: dict[str, Sequence[Any]] = {
             "recording_id": [f"r{row:04d}" for row in range(len(values))],
             "submission": [0] * len(values),
@@ -333,7 +355,7 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
             "features": values.tolist(),
         }
         rows = pa.table(filled, FEATURES)
-        uri = str(tmp_path / name)
+        uri = str(folder / name)
         tables.create_table(uri, FEATURES, spec.properties())
         step = -(-len(values) // parts)
         written = [
@@ -344,6 +366,12 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
         return uri
 
     return write
+
+
+@pytest.fixture
+def write_features(write_features_to: Callable[..., str], tmp_path: Path) -> Callable[..., str]:
+    """`write_features(values, …)`: as `write_features_to`, in the test's own folder."""
+    return functools.partial(write_features_to, tmp_path)
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from genre_ray.commands.predict import PredictConfiguration
 from genre_ray.commands.train import TrainConfiguration
 from genre_ray.commands.verify import VerifyConfiguration
 
+pytestmark = pytest.mark.slow
+
 BROKEN = "00000000-0000-4000-8000-000000000000"
 TABLES = {"catalog/features": 144, "catalog/rejected": 1, "labels/predictions": 144, "labels/rejected": 0}
 NUMBERS, STRINGS = {"features", "scores", "all_scores"}, {"artist_ids", "labels"}

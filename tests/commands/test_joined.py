@@ -3,74 +3,15 @@
 import json
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from genre_ray.bundles.examples import read_examples
 from genre_ray.bundles.files import read_bundle
 from genre_ray.bundles.predictor import Predictor
-from genre_ray.commands import pipeline
-from genre_ray.config import load_configuration
-from genre_ray.features.essentia.columns import FEATURE_COLUMNS
-from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.labels.names import normalise
-from genre_ray.runs.stages import ShardSize
-from genre_ray.sources.documents.source import DocumentSource
 from genre_ray.storage import tables
 from genre_ray.truth.run_file import read_run
-
-PIPELINE = """
-output: {output}
-common:
-  features: "{features}"
-  all_scores: true
-steps:
-  - train:
-      system: melband
-      sources:
-        folder: {{ground_truth: {sample}/emotify/folder.tsv}}
-        tags: {{ground_truth: {sample}/emotify/tags.tsv}}
-      taxonomy: tags
-      unlabelled: masked
-      split: {{group_by: artist, fractions: [0.6, 0.2, 0.2], least_train: 5, least_other: 2, seed: 10}}
-      network: {{filters: [16, 32]}}
-      rules: {{batch: 32, max_epochs: 5}}
-      output: "{{output}}/bundle"
-  - predict:
-      bundle: "{{output}}/bundle"
-      target: folder
-      run_tsv: true
-      output: "{{output}}/predictions"
-  - evaluate:
-      predictions: "{{output}}/predictions/predictions"
-      examples: "{{output}}/bundle"
-      output: "{{output}}/report"
-"""
-
-
-@pytest.fixture
-def features(sample, write_features):
-    """The features table of the sample, made without a job."""
-    documents = DocumentSource((str(sample / "emotify" / "documents.tar.zst"),))
-    parse = ParseDocuments().open()
-    (item,) = documents.cut(documents.list_inputs(), 1000)
-    read = [outcome for _, outcome, _ in documents.read(item, ShardSize(1000))]
-    (rows, rejected) = zip(*(parse(outcome.accepted) for outcome in read), strict=True)
-    assert not pa.concat_tables([*rejected, *(outcome.rejected for outcome in read)])
-    columns = pa.concat_tables(rows).combine_chunks()
-    values = tables.vectors(columns["features"])
-    kept = {name: columns[name].to_pylist() for name in columns.column_names if name != "features"}
-    return write_features(values, names=FEATURE_COLUMNS, **kept)
-
-
-@pytest.fixture
-def output(ray_cluster, tmp_path, sample, features):
-    """What the pipeline leaves."""
-    (tmp_path / "joined.yaml").write_text(PIPELINE.format(output=tmp_path / "output", sample=sample, features=features))
-    configuration = load_configuration(pipeline.PipelineConfiguration, ["--config", str(tmp_path / "joined.yaml")])
-    assert pipeline.run(configuration) == 0
-    return tmp_path / "output"
 
 
 def read_rows(uri, columns):
@@ -81,7 +22,8 @@ def read_rows(uri, columns):
     return by_recording
 
 
-def test_one_network_answers_in_the_target_that_was_asked_for(output, features):
+def test_one_network_answers_in_the_target_that_was_asked_for(joined):
+    output, features = joined.output, joined.features
     bundle = read_bundle(str(output / "bundle"))
     manifest = bundle.manifest
     assert manifest.taxonomy == "tags"

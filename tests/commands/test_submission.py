@@ -53,8 +53,8 @@ def test_a_changed_setting_ends_with_4_and_is_named(demo, submit_job):
     assert state(demo.output) == before
 
 
-def test_a_configuration_that_is_not_there_ends_with_2(submit_job):
-    done = submit_job(*PIPELINE, "--config", "jobs/configs/demp.yaml")
+def test_a_configuration_that_is_not_there_ends_with_2(demo, submit_job):
+    done = submit_job(*PIPELINE, "--config", "jobs/configs/demp.yaml", working_dir=demo.working_dir)
 
     assert (done.driver_exit_code, done.status) == (2, "FAILED"), done.log
     error, end = last_lines(done)

@@ -488,7 +488,13 @@ def test_an_item_that_stays_short_is_not_taken_for_done(stage_of):
     check_done(stage)
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_AT_ONCE))
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=pytest.mark.slow if first >= 2 * SEEDS_AT_ONCE else ())
+        for first in range(0, SEEDS, SEEDS_AT_ONCE)
+    ],
+)
 def test_any_schedule_of_faults_leaves_every_row_once(stage_of, first):
     for seed in range(first, first + SEEDS_AT_ONCE):
         _play(stage_of, seed)

@@ -120,7 +120,7 @@ def run(ray_cluster, tmp_path):
 
     def run(parse: Slow, score: Slow) -> None:
         source, chain = Rows(), Chain(Rows(), (parse, score))
-        settings = Execution(cpus_per_worker=0.5, rows_per_shard=SHARD, item_timeout_s=0.5)
+        settings = Execution(cpus_per_worker=0.5, rows_per_shard=SHARD, item_timeout_s=1.0)
         ledger = Ledger.claim(str(tmp_path / "out"), "data", ROW, make_identity("job", {}), resume=True)
         plans = settle_plans(str(tmp_path / "out"), Inventory(source.list_inputs()), source.cut, SHARD)
         assert execute.execute(ledger, ledger.remaining(plans), chain, settings) == ITEMS * ROWS // SHARD

@@ -70,14 +70,11 @@ def test_nothing_is_read_before_it_is_asked_for():
     assert not threads()
 
 
-def test_it_reads_while_others_compute():
+def test_it_reads_while_others_compute(until):
     log = []
     with read_ahead(numbers(100, log), depth=3) as values:
         assert next(values) == 0
-        deadline = time.monotonic() + 30
-        while log[-1] < 4:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        until(lambda: log[-1] == 4)
         time.sleep(0.05)
         assert log[-1] == 4
 

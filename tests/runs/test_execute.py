@@ -135,14 +135,7 @@ def shard(index):
     return ShardSummary("a", index, False, 1, (), ())
 
 
-def until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_a_finished_shard_is_committed_while_the_next_takes_long(monkeypatch):
+def test_a_finished_shard_is_committed_while_the_next_takes_long(monkeypatch, until):
     monkeypatch.setattr(execute, "COMMIT_EVERY_S", 0.1)
     monkeypatch.setattr(execute, "TICK_S", 0.01)
     ledger = Logged()
@@ -170,7 +163,7 @@ def test_what_was_written_is_committed_on_the_way_out(end):
     assert ledger.commits == [[0]]
 
 
-def test_a_signal_does_not_interrupt_a_commit(monkeypatch):
+def test_a_signal_does_not_interrupt_a_commit(monkeypatch, request):
     class Slow(Logged):
         def commit(self, shards):
             os.kill(os.getpid(), signal.SIGINT)
@@ -180,6 +173,9 @@ def test_a_signal_does_not_interrupt_a_commit(monkeypatch):
 
     ledger = Slow()
     committer = execute.Committer(ledger)
+    # A shell that starts the tests in the background lets them ignore this signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     monkeypatch.setattr(execute, "COMMIT_EVERY_S", 0.0)
     monkeypatch.setattr(execute, "TICK_S", 0.01)
 
@@ -194,7 +190,7 @@ def test_a_signal_does_not_interrupt_a_commit(monkeypatch):
     assert ledger.commits == [[0]]
 
 
-def test_a_commit_that_fails_ends_the_run_and_is_not_repeated(monkeypatch):
+def test_a_commit_that_fails_ends_the_run_and_is_not_repeated(monkeypatch, until):
     monkeypatch.setattr(execute, "COMMIT_EVERY_S", 0.0)
     monkeypatch.setattr(execute, "TICK_S", 0.01)
     ledger = Logged(StorageError("the disk is full"))

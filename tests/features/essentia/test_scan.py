@@ -36,8 +36,12 @@ from genre_ray.sources.documents.parse import Document, Provenance, parse_docume
 TESTS = Path(__file__).parents[2]
 NAME = "54551aad-4fca-4ba4-9ce2-f6b2d9b5fceb-2.json"
 NUMBER = re.compile(rb"(?<=[\s:\[,])-?\d[-+.\deE]*(?=[\s,\]}])")
+LAST_DIGIT = re.compile(rb"\d(?=[,\]}])")
 KEY = re.compile(rb'"\w+"\s*:')
-MANY = settings(max_examples=400, suppress_health_check=list(HealthCheck))
+SURE_SHARE = 0.1
+"""Of changed documents, the scanner must be sure of more: where it is never sure, a test that it is right is empty."""
+
+MANY = settings(max_examples=600, suppress_health_check=list(HealthCheck))
 
 
 @cache
@@ -188,7 +192,7 @@ ODD_NUMBERS = [
 ]
 CHARACTERS = [*b'"\\{}[],: \n\t\r\x0b0123456789.eE+-ntfalsru/', 0x00, 0x1F, 0x7F, 0x80, 0xA9, 0xC3, 0xFF]
 EDIT = st.tuples(
-    st.sampled_from(["put", "insert", "cut", "copy", "end", "number", "key", "twice"]),
+    st.sampled_from(["put", "insert", "cut", "copy", "end", "number", "key", "twice", *("digit", "space") * 3]),
     st.integers(0, 2**24),
     st.sampled_from(CHARACTERS),
     st.sampled_from([1, 2, 5, 60, 2000]),
@@ -197,7 +201,10 @@ EDIT = st.tuples(
 
 
 def edited(payload: bytes, edits) -> bytes:
-    """Bytes replaced, put in, cut, copied or cut off; a number spelt otherwise; a key as another, or twice."""
+    """Bytes replaced, put in, cut, copied or cut off; a number spelt otherwise; a key as another, or twice.
+
+    Other digits and more space leave most documents in order: of these the scanner has to be sure, and right.
+    """
     content = bytearray(payload)
     for kind, place, byte, length, number in edits:
         at = place % (len(content) + 1)
@@ -211,6 +218,12 @@ def edited(payload: bytes, edits) -> bytes:
             content[at:at] = content[at : at + length]
         elif kind == "end":
             del content[at:]
+        elif kind == "digit":
+            if digit := LAST_DIGIT.search(content, at):
+                content[digit.start()] = b"0123456789"[byte % 10]
+        elif kind == "space":
+            at = content.find(b",", at) + 1
+            content[at:at] = b" \n\t\r"[byte % 4 : byte % 4 + 1] * length
         elif found := list((NUMBER if kind == "number" else KEY).finditer(content)):
             (start, end), other = found[place % len(found)].span(), found[place // 7 % len(found)][0]
             key = bytes(content[start:end])
@@ -218,59 +231,78 @@ def edited(payload: bytes, edits) -> bytes:
     return bytes(content)
 
 
-@MANY
-@given(which=st.integers(0, 1), edits=st.lists(EDIT, min_size=1, max_size=3))
-def test_it_is_right_about_changed_documents(which, edits):
-    agrees(edited(dense()[which], edits))
+def sure_share(most: settings, documents_of, **drawn) -> float:
+    """The share of the drawn documents of which the scanner was sure, after it was right about each of those."""
+    sure: list[bool] = []
+
+    @most
+    @given(**drawn)
+    def check(**values):
+        sure.append(agrees(documents_of(**values)))
+
+    check()
+    return float(np.mean(sure))
 
 
-@settings(MANY, max_examples=100)
-@given(which=st.integers(0, 149), edits=st.lists(EDIT, min_size=1, max_size=2))
-def test_it_is_right_about_changed_real_documents(which, edits):
-    agrees(edited(documents()[which], edits))
+def test_it_is_right_about_changed_documents():
+    share = sure_share(
+        MANY,
+        lambda which, edits: edited(dense()[which], edits),
+        which=st.integers(0, 1),
+        edits=st.lists(EDIT, min_size=1, max_size=3),
+    )
+    assert share > SURE_SHARE
 
 
-@pytest.mark.parametrize("number", ODD_NUMBERS)
-def test_it_is_right_about_odd_numbers_wherever_they_stand(number):
+def test_it_is_right_about_changed_real_documents():
+    share = sure_share(
+        settings(MANY, max_examples=100),
+        lambda which, edits: edited(documents()[which], edits),
+        which=st.integers(0, 149),
+        edits=st.lists(EDIT, min_size=1, max_size=2),
+    )
+    assert share > SURE_SHARE
+
+
+def test_it_is_right_about_odd_numbers_wherever_they_stand():
+    sure: dict[str, list[bool]] = {}
     for payload in dense():
         found = list(NUMBER.finditer(payload))
-        for place in (0, len(found) // 2, -1):
-            start, end = found[place].span()
-            agrees(payload[:start] + number.encode() + payload[end:])
+        for number in ODD_NUMBERS:
+            for place in (0, len(found) // 2, -1):
+                start, end = found[place].span()
+                is_sure = agrees(payload[:start] + number.encode() + payload[end:])
+                sure.setdefault(number, []).append(is_sure)
+    # Of numbers that JSON spells so and a float32 can hold, it is sure wherever they stand.
+    assert sum(map(all, sure.values())) >= 17
 
 
-@pytest.mark.parametrize(
-    "ignored",
-    [
-        *(b"[" * levels + b"]" * levels for levels in (0, 1, 59, 60, 61, 62, 63, 64)),
-        *(b'{"a":' * levels + b"1" + b"}" * levels for levels in (1, 60, 61, 62, 63, 64)),
-        *(
-            b"{}",
-            b"[]",
-            b"[[],{}]",
-            b"[1,]",
-            b"[,1]",
-            b"{,}",
-            b'{"a":1,}',
-            b'{"a"}',
-            b'{"a":}',
-            b"{1:1}",
-            b"[1 2]",
-            b"[1}",
-        ),
-        *(b"true", b"false", b"null", b"True", b"nul", b"nulll", b"[true,false,null]", b"1,2", b""),
-        *(b'""', b'"a', b'"\xc3\xa9"', b'"\xff"', b'"\n"', b'"\\n"', b'"\\x"', b'"\\u12"', b'"\\ud800"', b'"\x7f"'),
-        *(b'"' + b"a" * length + b'"' for length in (31, 32, 33, 64, 100)),
-        *(b'{"lowlevel":{"mfcc":1},"metadata":{}}', b'{"\\u0061":1}', b'{"a":1,"a":2}', b"1" * 40, b"NaN", b"[1e999]"),
-    ],
-)
+PASSED_OVER = [
+    *(b"[" * levels + b"]" * levels for levels in (0, 1, 59, 60, 61, 62, 63, 64)),
+    *(b'{"a":' * levels + b"1" + b"}" * levels for levels in (1, 60, 61, 62, 63, 64)),
+    *(b"{}", b"[]", b"[[],{}]", b"[1,]", b"[,1]", b"{,}", b'{"a":1,}', b'{"a"}', b'{"a":}', b"{1:1}", b"[1 2]", b"[1}"),
+    *(b"true", b"false", b"null", b"True", b"nul", b"nulll", b"[true,false,null]", b"1,2", b""),
+    *(b'""', b'"a', b'"\xc3\xa9"', b'"\xff"', b'"\n"', b'"\\n"', b'"\\x"', b'"\\u12"', b'"\\ud800"', b'"\x7f"'),
+    *(b'"' + b"a" * length + b'"' for length in (31, 32, 33, 64, 100)),
+    *(b'{"lowlevel":{"mfcc":1},"metadata":{}}', b'{"\\u0061":1}', b'{"a":1,"a":2}', b"1" * 40, b"NaN", b"[1e999]"),
+]
+
+
 @pytest.mark.parametrize("key", [b'"novel"', b'"metadata"', b'"tags"', b'"tonal"'])
-def test_it_is_right_about_what_it_passes_over(key, ignored):
+def test_it_is_right_about_what_it_passes_over(key):
     payload = dense()[0]
-    agrees(payload[:-1] + b"," + key + b":" + ignored + b"}")
-    agrees(payload.replace(b'"lowlevel":{', b'"lowlevel":{' + key + b":" + ignored + b",", 1))
-    agrees(payload.replace(b'"tags":{', b'"tags":{' + key + b":" + ignored + b",", 1))
-    agrees(payload.replace(b'"metadata":', key + b":" + ignored + b',"metadata":', 1))
+    sure = [
+        agrees(changed)
+        for value in PASSED_OVER
+        for changed in (
+            payload[:-1] + b"," + key + b":" + value + b"}",
+            payload.replace(b'"lowlevel":{', b'"lowlevel":{' + key + b":" + value + b",", 1),
+            payload.replace(b'"tags":{', b'"tags":{' + key + b":" + value + b",", 1),
+            payload.replace(b'"metadata":', key + b":" + value + b',"metadata":', 1),
+        )
+    ]
+    # Most of what is passed over here is not JSON.
+    assert sum(sure) >= 40
 
 
 @njit
@@ -323,6 +355,7 @@ def test_only_what_reads_documents_loads_the_compiler():
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(TESTS.parent)})
 
 
+@pytest.mark.slow
 def test_threads_and_processes_share_a_scanner(tmp_path):
     """Threads change one guess of what comes next; two processes compile at once into one empty folder."""
     expected = np.array([flatten(parse_document(NAME, payload)) for payload in documents()[:12]])

@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 
 from genre_ray.sources.documents.archives import read_archive
-from genre_ray.sources.documents.names import identify
 from genre_ray.sources.documents.parse import Document, DocumentVersion, parse_document
 
 DATA = Path(__file__).parents[2] / "data"
 DOCUMENTS = sorted((DATA / "acousticbrainz").glob("*.json"))
-UUID = "54551aad-4fca-4ba4-9ce2-f6b2d9b5fceb"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem[:8])
@@ -55,28 +53,6 @@ def test_the_emotify_sample_is_whole_and_of_one_version():
         for path in sorted((DATA / "emotify").glob("*.tsv"))
     ]
     assert truths[0] == truths[1] == {d.recording_id: d.release_group_id for d in documents}
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        (f"{UUID}.json", (UUID, 0)),
-        (f"low/level/54/{UUID.upper()}.JSON", (UUID, 0)),
-        (f"{UUID}-0.json", (UUID, 0)),
-        (f"{UUID}-93.json", (UUID, 93)),
-        (f"{UUID}-07.json", (f"{UUID}-07", 0)),
-        (f"{UUID}-99999999999.json", (f"{UUID}-99999999999", 0)),
-        (f"{UUID}-x.json", (f"{UUID}-x", 0)),
-        ("song-3.json", ("song-3", 0)),
-        ("Song A.json", ("Song A", 0)),
-        ("a/.json", (".json", 0)),
-        ("no-suffix", ("no-suffix", 0)),
-        ("tab\there.json", ("tab\\there", 0)),
-        ("caf\udce9.json", ("caf\\udce9", 0)),
-    ],
-)
-def test_names_give_recording_and_submission(name, expected):
-    assert identify(name) == expected
 
 
 @pytest.mark.parametrize(
