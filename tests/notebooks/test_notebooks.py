@@ -68,8 +68,8 @@ def test_first_look(sample: Path) -> None:
         "label_counts",
         "{t: {i: [list(p.loc[i, 'labels']), [float(s) for s in p.loc[i, 'scores']]] for i in five}"
         " for t, p in predictions.items()}",
-        "{t: [m['labels'], m['targets'][t]['thresholds']] for t, m in models.items()}",
-        "{t: bundles.read_examples(str(OUTPUT / 'bundles' / t)).to_pandas().set_index('recording_id')['part'].to_dict()"
+        "{t: [m.labels, m.targets[t].policy.thresholds] for t, m in models.items()}",
+        "{t: read_examples(str(OUTPUT / 'bundles' / t)).to_pandas().set_index('recording_id')['part'].to_dict()"
         " for t in truths}",
     )
     assert rejected == {
