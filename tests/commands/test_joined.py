@@ -54,7 +54,7 @@ def features(sample, write_features):
     """The features table of the sample, made without a job."""
     documents = DocumentSource((str(sample / "emotify" / "documents.tar.zst"),))
     parse = ParseDocuments().open()
-    (item,) = documents.cut(documents.list_inputs(), 1000)
+    (item,) = documents.make_work_items(documents.list_inputs(), 1000)
     read = [outcome for _, outcome, _ in documents.read(item, ShardSize(1000))]
     (rows, rejected) = zip(*(parse(outcome.accepted) for outcome in read), strict=True)
     assert not pa.concat_tables([*rejected, *(outcome.rejected for outcome in read)])
