@@ -11,7 +11,7 @@ from genre_ray.runs.execute import execute, refuse_impossible
 from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger, Totals
-from genre_ray.runs.plan import settle_plans
+from genre_ray.runs.plan import load_or_extend_plans
 from genre_ray.runs.stages import Source, Stage
 from genre_ray.storage import objects, tables
 
@@ -48,7 +48,7 @@ def run_batch(
     execution, output = configuration.execution, objects.absolute(configuration.output)
     with Inventory(source.list_inputs()) as inventory:
         if configuration.dry_run:
-            items = list(source.cut(inventory, execution.rows_per_shard))
+            items = list(source.make_work_items(inventory, execution.rows_per_shard))
             for line in estimate.describe(items, chain, execution):
                 logger.info("%s", line)
             return DONE
@@ -58,7 +58,9 @@ def run_batch(
             cluster.connect()
             refuse_impossible(chain, execution)
         ledger = Ledger.claim(output, table, chain.schema, identity, resume=configuration.resume, properties=properties)
-        plans = settle_plans(output, inventory, source.cut, execution.rows_per_shard, execution.mib_per_shard * 2**20)
+        plans = load_or_extend_plans(
+            output, inventory, source.make_work_items, execution.rows_per_shard, execution.mib_per_shard * 2**20
+        )
     if remaining := ledger.remaining(plans):
         cluster.connect()
         refuse_impossible(chain, execution)

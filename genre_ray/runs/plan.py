@@ -142,11 +142,11 @@ class Plan:
         return ((uri, _read_chunk(uri)) for uri in self.chunks)
 
 
-Cut = Callable[[Iterable[StoredFile], int], Iterable[WorkItem]]
+MakeWorkItems = Callable[[Iterable[StoredFile], int], Iterable[WorkItem]]
 
 
-def settle_plans(
-    output: str, inventory: Inventory, cut: Cut, rows_per_shard: int, bytes_per_shard: int = 2**29
+def load_or_extend_plans(
+    output: str, inventory: Inventory, make_work_items: MakeWorkItems, rows_per_shard: int, bytes_per_shard: int = 2**29
 ) -> list[Plan]:
     """The plans of every generation, after adding one for the inputs that no plan has yet.
 
@@ -155,7 +155,7 @@ def settle_plans(
     Args:
         output: the run's output folder.
         inventory: the inputs as they are now; takes note of what is planned.
-        cut: makes work items of new inputs, named within their generation.
+        make_work_items: makes work items of new inputs, named within their generation.
         rows_per_shard: for a new generation; an earlier one keeps its own.
         bytes_per_shard: likewise.
 
@@ -171,7 +171,7 @@ def settle_plans(
         if plans and next(inventory.new(), None) is None:
             return plans
         size = {"rows_per_shard": rows_per_shard, "bytes_per_shard": bytes_per_shard}
-        _write_plan(output, len(plans), size, _lines(inventory, cut, rows_per_shard, len(plans)))
+        _write_plan(output, len(plans), size, _lines(inventory, make_work_items, rows_per_shard, len(plans)))
 
 
 def read_plans(output: str) -> list[Plan]:
@@ -190,9 +190,11 @@ def read_plans(output: str) -> list[Plan]:
     return plans
 
 
-def _lines(inventory: Inventory, cut: Cut, rows_per_shard: int, generation: int) -> Iterator[tuple[int, str]]:
+def _lines(
+    inventory: Inventory, make_work_items: MakeWorkItems, rows_per_shard: int, generation: int
+) -> Iterator[tuple[int, str]]:
     """A plan of what is new, as lines, each with the number of files that it is about."""
-    for item in cut(inventory.new(), rows_per_shard):
+    for item in make_work_items(inventory.new(), rows_per_shard):
         inventory.add_planned(item.files)
         yield len(item.files), replace(item, name=f"{generation:04d}-{item.name}").to_json()
     left_out = inventory.new()

@@ -105,7 +105,7 @@ class Source(Protocol):
         """List the inputs as they are now, in any order."""
         ...
 
-    def cut(self, files: Iterable[StoredFile], rows_per_shard: int) -> Iterable[WorkItem]:
+    def make_work_items(self, files: Iterable[StoredFile], rows_per_shard: int) -> Iterable[WorkItem]:
         """Make work items of `files`, which come sorted by address and may be more than memory holds."""
         ...
 

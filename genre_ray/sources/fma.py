@@ -73,7 +73,7 @@ class FmaFeatures:
                 raise InputError(f"{uri}: expected the columns of {first}, found others; ingest them into two outputs")
         return found[first]
 
-    def cut(self, files: Iterable[StoredFile], rows_per_shard: int) -> Iterator[WorkItem]:
+    def make_work_items(self, files: Iterable[StoredFile], rows_per_shard: int) -> Iterator[WorkItem]:
         """One work item per file."""
         return (WorkItem(f"f{number:06d}", "tracks", (file,), self.limit) for number, file in enumerate(files))
 

@@ -105,7 +105,7 @@ def read_documents(*inputs: str) -> Dataset:
     # Workers have working directories of their own.
     source = DocumentSource(tuple(map(objects.absolute, inputs)))
     with Inventory(source.list_inputs()) as files:
-        items = list(source.cut(files, rows_per_shard=FILES_PER_ITEM))
+        items = list(source.make_work_items(files, rows_per_shard=FILES_PER_ITEM))
     return read_items(source, items, _documents_block)
 
 
@@ -126,7 +126,7 @@ def read_features(uri: str) -> Dataset:
     """
     # Workers have working directories of their own.
     source = TableRows(objects.absolute(uri))
-    items = source.cut(source.list_inputs(), tables.ROW_GROUP_ROWS)
+    items = source.make_work_items(source.list_inputs(), tables.ROW_GROUP_ROWS)
     return read_items(source, items, _accepted)
 
 

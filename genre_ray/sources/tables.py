@@ -65,7 +65,7 @@ class TableRows:
             pass
         return [StoredFile(objects.join(self.uri, part.path), part.path, part.size, part.path) for part in parts]
 
-    def cut(self, files: Iterable[StoredFile], rows_per_shard: int) -> list[WorkItem]:
+    def make_work_items(self, files: Iterable[StoredFile], rows_per_shard: int) -> list[WorkItem]:
         """One work item a part, with the number of rows that are taken from it."""
         held = {part.path: part.rows for part in self._parts}
         items: list[WorkItem] = []

@@ -25,7 +25,7 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
     keep_freed_memory()  # as workers do
     archive = write_archive(scratch / "documents.tar.zst", DOCUMENTS)
     source, parse = DocumentSource((str(archive),)), ParseDocuments().open()
-    (item,) = source.cut(source.list_inputs(), SHARD.rows)
+    (item,) = source.make_work_items(source.list_inputs(), SHARD.rows)
     # The parser is compiled, and the archive in the system's cache, before anything is measured.
     chunks = [outcome.accepted for _, outcome, _ in source.read(item, SHARD)]
     parse(chunks[0])

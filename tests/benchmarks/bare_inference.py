@@ -75,7 +75,7 @@ def document_batches(archive: str) -> Iterator[pa.RecordBatch]:
     from genre_ray.sources.documents.source import DocumentSource
 
     source, parse = DocumentSource((archive,)), ParseDocuments().open()
-    (item,) = source.cut(source.list_inputs(), PART_ROWS)
+    (item,) = source.make_work_items(source.list_inputs(), PART_ROWS)
     for _, outcome, _ in source.read(item, ShardSize(PART_ROWS)):
         yield from parse(outcome.accepted).accepted.to_batches()
 

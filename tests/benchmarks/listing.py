@@ -22,7 +22,7 @@ from documents import jittered_documents  # noqa: E402
 from harness import Result, compare, figure, seconds  # noqa: E402
 
 from genre_ray.runs.inventory import Inventory  # noqa: E402
-from genre_ray.runs.plan import settle_plans  # noqa: E402
+from genre_ray.runs.plan import load_or_extend_plans  # noqa: E402
 from genre_ray.runs.stages import ShardSize  # noqa: E402
 from genre_ray.sources.documents.raw import is_document  # noqa: E402
 from genre_ray.sources.documents.source import DocumentSource  # noqa: E402
@@ -66,7 +66,7 @@ def on_s3(bucket: str) -> Iterator[Result]:
     )
     source = DocumentSource((documents,))
     with Inventory(source.list_inputs()) as files:
-        items = list(source.cut(files, SMALL_FILES))
+        items = list(source.make_work_items(files, SMALL_FILES))
     keys = [file.uri.removeprefix(f"s3://{bucket}/") for item in items for file in item.files]
 
     def get(key: str) -> int:
@@ -107,7 +107,7 @@ def plan(keys: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as output:
         before = reset_peak()
         with Inventory(source.list_inputs()) as inventory:
-            plans = settle_plans(output, inventory, source.cut, 5000)
+            plans = load_or_extend_plans(output, inventory, source.make_work_items, 5000)
         tasks = [left for one in plans for left in one.remaining(lambda item: 0)]
         stored = sum(file.size for file in objects.list_files(output))
         return {"mib": peak_mib() - before, "tasks": len(tasks), "stored_mib": stored / 2**20}

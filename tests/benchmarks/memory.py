@@ -55,7 +55,7 @@ class Made:
     def list_inputs(self) -> list[StoredFile]:
         return [StoredFile(f"made://{number}", str(number), self.rows, "1") for number in range(self.items)]
 
-    def cut(self, files: Sequence[StoredFile], rows_per_shard: int) -> list[WorkItem]:
+    def make_work_items(self, files: Sequence[StoredFile], rows_per_shard: int) -> list[WorkItem]:
         return [WorkItem(f"m{number:06d}", "made", (file,)) for number, file in enumerate(files)]
 
     def read(

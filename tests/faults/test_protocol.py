@@ -28,7 +28,7 @@ from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.pieces import summaries
-from genre_ray.runs.plan import RemainingWork, WorkItem, settle_plans
+from genre_ray.runs.plan import RemainingWork, WorkItem, load_or_extend_plans
 from genre_ray.runs.segment import Segment, Session
 from genre_ray.runs.stages import Chunk, Resources, ShardCounter, ShardSize, compute, open_stages
 from genre_ray.runs.watchdog import Limits
@@ -66,7 +66,7 @@ class Numbers:
     def list_inputs(self) -> list[StoredFile]:
         return list(self.files)
 
-    def cut(self, files, rows_per_shard) -> list[WorkItem]:
+    def make_work_items(self, files, rows_per_shard) -> list[WorkItem]:
         return [WorkItem(f"n{n}", "numbers", (file,)) for n, file in enumerate(files)]
 
     def read(
@@ -476,7 +476,7 @@ def test_an_item_that_stays_short_is_not_taken_for_done(stage_of):
     stage = stage_of(Numbers.of(12), Judge(random.Random(0)), Chance())
     ledger = Ledger.claim(stage.output, "data", stage.judge.schema, make_identity("job", {}), resume=True)
     remaining = ledger.remaining(
-        settle_plans(stage.output, Inventory(stage.source.files), stage.source.cut, ROWS_PER_SHARD)
+        load_or_extend_plans(stage.output, Inventory(stage.source.files), stage.source.make_work_items, ROWS_PER_SHARD)
     )
     parts = segments(Chain(stage.source, (stage.judge,)), Session("one", ledger.arguments, Limits()), Execution())
     shards = list(summaries(stage.rows(parts, remaining)))

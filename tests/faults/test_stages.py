@@ -20,7 +20,7 @@ from genre_ray.runs.dataflow import Chain
 from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger
-from genre_ray.runs.plan import WorkItem, settle_plans
+from genre_ray.runs.plan import WorkItem, load_or_extend_plans
 from genre_ray.runs.stages import Chunk, Resources, ShardCounter, ShardSize
 from genre_ray.runs.verify import verify
 from genre_ray.storage import tables
@@ -44,7 +44,7 @@ class Rows:
     def list_inputs(self):
         return [StoredFile(f"rows://{item}", str(item), ROWS, "1") for item in range(ITEMS)]
 
-    def cut(self, files, rows_per_shard):
+    def make_work_items(self, files, rows_per_shard):
         return [WorkItem(f"r{file.name}", "rows", (file,)) for file in files]
 
     def read(self, item, size: ShardSize, first_shard=0, failed=None, *, singly=False):
@@ -122,7 +122,9 @@ def run(ray_cluster, tmp_path):
         source, chain = Rows(), Chain(Rows(), (parse, score))
         settings = Execution(cpus_per_worker=0.5, rows_per_shard=SHARD, item_timeout_s=1.0)
         ledger = Ledger.claim(str(tmp_path / "out"), "data", ROW, make_identity("job", {}), resume=True)
-        plans = settle_plans(str(tmp_path / "out"), Inventory(source.list_inputs()), source.cut, SHARD)
+        plans = load_or_extend_plans(
+            str(tmp_path / "out"), Inventory(source.list_inputs()), source.make_work_items, SHARD
+        )
         assert execute.execute(ledger, ledger.remaining(plans), chain, settings) == ITEMS * ROWS // SHARD
         data, rejected = (
             [

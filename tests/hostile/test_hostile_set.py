@@ -380,7 +380,7 @@ def test_a_bad_row_has_its_reason_and_takes_no_other_with_it(case, tmp_path):
     source = DocumentSource((str(tmp_path / "in"),), max_members=1000)
     read = [
         outcome
-        for item in source.cut(source.list_inputs(), 10_000)
+        for item in source.make_work_items(source.list_inputs(), 10_000)
         for _, outcome, _ in source.read(item, ShardSize(10_000))
     ]
     parse = ParseDocuments().open()

@@ -119,7 +119,7 @@ def test_a_stage_travels_without_its_model(make_bundle):
 def test_documents_are_parsed_and_then_scored(make_bundle, sample):
     bundle, _, _ = make_bundle(FEATURE_COLUMNS)
     source = DocumentSource((str(sample / "acousticbrainz"),))
-    (item,) = source.cut(source.list_inputs(), 10)
+    (item,) = source.make_work_items(source.list_inputs(), 10)
     ((_, documents, _),) = source.read(item, ShardSize(10))
     parsed = ParseDocuments().open()(documents.accepted)
     stage = ScoreStage(bundle.uri, find_target(bundle), all_scores=True)

@@ -19,7 +19,7 @@ from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.pieces import summaries
-from genre_ray.runs.plan import WorkItem, settle_plans
+from genre_ray.runs.plan import WorkItem, load_or_extend_plans
 from genre_ray.runs.segment import Session
 from genre_ray.runs.stages import Chunk, ShardCounter, ShardSize
 from genre_ray.runs.watchdog import Limits
@@ -56,7 +56,7 @@ class Numbers:
     def list_inputs(self) -> list[StoredFile]:
         return list(self.files)
 
-    def cut(self, files, rows_per_shard) -> list[WorkItem]:
+    def make_work_items(self, files, rows_per_shard) -> list[WorkItem]:
         files = list(files)
         groups = [tuple(files[start : start + self.group]) for start in range(0, len(files), self.group)]
         return [WorkItem(f"n{n:03d}", "numbers", group) for n, group in enumerate(groups)]
@@ -160,7 +160,9 @@ def run_inline():
         flow = Chain(source, tuple(stages))
         ledger = Ledger.claim(str(output), "data", flow.schema, make_identity("job", {}), resume=resume)
         with Inventory(source.list_inputs()) as inventory:
-            plans = settle_plans(str(output), inventory, source.cut, rows_per_shard, bytes_per_shard)
+            plans = load_or_extend_plans(
+                str(output), inventory, source.make_work_items, rows_per_shard, bytes_per_shard
+            )
         found = []
         for left in ledger.remaining(plans):
             for attempt in range(attempts):

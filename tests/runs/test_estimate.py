@@ -29,7 +29,7 @@ MEASURED = re.compile(rb"\.[0-9]{4,}")
 
 
 def said(source, stage, **execution):
-    items = list(source.cut(source.list_inputs(), 5000))
+    items = list(source.make_work_items(source.list_inputs(), 5000))
     return list(describe(items, Chain(source, (stage,)), Execution(**execution)))
 
 
@@ -78,7 +78,7 @@ class KeepAll:
 def test_the_rows_of_a_table_are_known_from_its_log(tmp_path, sample):
     uri, stage = str(tmp_path / "features"), ParseDocuments()
     source = DocumentSource((str(sample / "acousticbrainz"),))
-    (item,) = source.cut(source.list_inputs(), 5000)
+    (item,) = source.make_work_items(source.list_inputs(), 5000)
     (rows,) = parsed(source, item)
     tables.create_table(uri, stage.schema, {})
     parts = [tables.write_part(uri, name, rows) for name in "ab"]
@@ -142,7 +142,7 @@ def test_hours_are_those_of_all_rows_and_prices_those_given():
 
 def test_worker_hours_are_the_time_of_a_row_times_the_rows(numbers_of, keep):
     source = numbers_of(64)
-    items = [replace(item, rows=16, is_counted=True) for item in source.cut(source.list_inputs(), 64)]
+    items = [replace(item, rows=16, is_counted=True) for item in source.make_work_items(source.list_inputs(), 64)]
     sample = estimate.Sample(rows=16, reading_s=1.0, stages_s={"keep": 6.0}, encoding_s=1.0)
     rows = 16 * len(items)
     assert estimate.estimate(items, sample, Execution()).worker_hours == pytest.approx(rows * 0.5 / 3600)
@@ -179,7 +179,7 @@ def archives(sample, tmp_path_factory):
 
 
 def foresee(source, stage, execution):
-    items = list(source.cut(source.list_inputs(), execution.rows_per_shard))
+    items = list(source.make_work_items(source.list_inputs(), execution.rows_per_shard))
     return estimate.estimate(items, estimate.measure(items, Chain(source, (stage,))), execution)
 
 
@@ -188,7 +188,7 @@ def test_rows_and_output_are_near_those_of_a_run(sample, monkeypatch):
     source, stage = DocumentSource((str(sample / "emotify" / "documents.tar.zst"),)), ParseDocuments()
     foreseen = foresee(source, stage, Execution())
     assert 144 / 2 < foreseen.rows < 2 * 144
-    (item,) = source.cut(source.list_inputs(), 5000)
+    (item,) = source.make_work_items(source.list_inputs(), 5000)
     rows = pa.concat_tables(parsed(source, item))
     size = tables.encode(rows).size
     assert size / 2 < foreseen.output_bytes < 2 * size

@@ -21,7 +21,7 @@ from genre_ray.runs.dataflow import Chain
 from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger, ShardSummary
-from genre_ray.runs.plan import settle_plans
+from genre_ray.runs.plan import load_or_extend_plans
 from genre_ray.runs.stages import Resources
 from genre_ray.storage import tables
 
@@ -39,7 +39,9 @@ def go(ray_cluster, tmp_path):
     def go(source, *stages, output=tmp_path):
         chain = Chain(source, stages)
         ledger = Ledger.claim(str(output), "data", chain.schema, make_identity("job", {}), resume=True)
-        plans = settle_plans(str(output), Inventory(source.list_inputs()), source.cut, TWO_WORKERS.rows_per_shard)
+        plans = load_or_extend_plans(
+            str(output), Inventory(source.list_inputs()), source.make_work_items, TWO_WORKERS.rows_per_shard
+        )
         with warnings.catch_warnings():
             # What Ray deprecates is gone some releases later.
             warnings.filterwarnings("error", category=RayDeprecationWarning)
@@ -211,6 +213,8 @@ def test_a_commit_that_fails_ends_the_run_and_is_not_repeated(monkeypatch, until
 def test_items_that_stay_incomplete_are_an_error(tmp_path, numbers_of, keep):
     source = numbers_of(4)
     ledger = Ledger.claim(str(tmp_path), "data", keep().schema, make_identity("job", {}), resume=True)
-    remaining = ledger.remaining(settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, 4))
+    remaining = ledger.remaining(
+        load_or_extend_plans(str(tmp_path), Inventory(source.list_inputs()), source.make_work_items, 4)
+    )
     with pytest.raises(GenreRayError, match="1 of 1 work items are not complete, the first is 0000-n000"):
         execute.require_complete(ledger, remaining)

@@ -7,7 +7,7 @@ import pytest
 
 from genre_ray.errors import InputError
 from genre_ray.runs.inventory import Inventory
-from genre_ray.runs.plan import settle_plans
+from genre_ray.runs.plan import load_or_extend_plans
 from genre_ray.sources.documents.source import DocumentSource
 from genre_ray.storage.files import StoredFile
 
@@ -73,7 +73,7 @@ def peak_of_planning(count, output):
     tracemalloc.start()
     try:
         with Inventory(listed()) as inventory:
-            plans = settle_plans(str(output), inventory, source.cut, 200)
+            plans = load_or_extend_plans(str(output), inventory, source.make_work_items, 200)
         tasks = [left for plan in plans for left in plan.remaining(lambda item: 0)]
         return tracemalloc.get_traced_memory()[1], tasks
     finally:

@@ -26,7 +26,7 @@ from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.isolation import Isolation
 from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.pieces import summaries
-from genre_ray.runs.plan import settle_plans
+from genre_ray.runs.plan import load_or_extend_plans
 from genre_ray.runs.segment import Session
 from genre_ray.runs.stages import Resources, ShardSize
 from genre_ray.runs.watchdog import Limits
@@ -204,7 +204,7 @@ def test_real_documents_through_children_are_the_same_rows(sample, tmp_path):
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "bad.json").write_text("{")
     source, stage = DocumentSource((str(folder),)), ParseDocuments()
-    (item,) = source.cut(source.list_inputs(), 5000)
+    (item,) = source.make_work_items(source.list_inputs(), 5000)
     (chunk,) = source.read(item, ShardSize(5000))
     expected = stage.open()(chunk.outcome.accepted)
     with Isolation(source, [stage], stage.schema, Limits()) as isolation:
@@ -224,7 +224,7 @@ def test_real_documents_through_children_are_the_same_rows(sample, tmp_path):
 )
 def test_a_row_that_kills_its_reader_is_rejected_too(numbers_of, harm, place):
     source = numbers_of(7, harm={f"f000/{place}": harm})
-    (item,) = source.cut(source.list_inputs(), 5)
+    (item,) = source.make_work_items(source.list_inputs(), 5)
     stage = Poisoned({"f000/2": leave})
     with isolation_of(stage, Limits(item_timeout_s=0.5) if harm is hang else LIMITS, source) as isolation:
         found = [
@@ -302,7 +302,9 @@ def started(numbers_of, tmp_path):
     def start(source, stage, rows_per_shard, session="one", **settings):
         chain = Chain(source, (stage,))
         ledger = Ledger.claim(str(tmp_path), "data", chain.schema, make_identity("job", {}), resume=True)
-        plans = settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, rows_per_shard)
+        plans = load_or_extend_plans(
+            str(tmp_path), Inventory(source.list_inputs()), source.make_work_items, rows_per_shard
+        )
         shared = Session(session, ledger.arguments, LIMITS)
         (segment,) = segments(chain, shared, Execution(**settings))
         (work,) = ledger.remaining(plans)
@@ -459,7 +461,7 @@ def test_a_reader_that_died_twice_yields_the_pieces_that_it_would_have(
     first = Passing({}, name="first", schema=source.schema)
     chain = Chain(source, (first, Poisoned({}, resources=Resources(0.5))))
     ledger = Ledger.claim(str(tmp_path), "data", chain.schema, make_identity("job", {}), resume=True)
-    plans = settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, 8)
+    plans = load_or_extend_plans(str(tmp_path), Inventory(source.list_inputs()), source.make_work_items, 8)
     (work,) = ledger.remaining(plans)
     reader, writer = segments(chain, Session("one", ledger.arguments, LIMITS), Execution())
     task = pa.Table.from_pylist([work._asdict()])
@@ -493,7 +495,9 @@ def test_deadly_rows_on_a_cluster(ray_cluster, numbers_of, contents, tmp_path):
     settings = Execution(workers=2, rows_per_shard=8, item_timeout_s=4.0, item_memory_mib=256)
     chain = Chain(source, (Poisoned(poison),))
     ledger = Ledger.claim(str(tmp_path), "data", chain.schema, make_identity("job", {}), resume=True)
-    plans = settle_plans(str(tmp_path), Inventory(source.list_inputs()), source.cut, settings.rows_per_shard)
+    plans = load_or_extend_plans(
+        str(tmp_path), Inventory(source.list_inputs()), source.make_work_items, settings.rows_per_shard
+    )
     assert execute.execute(ledger, ledger.remaining(plans), chain, settings) == 3 + 2 + 4
     rows = {f"{file.name}/{row}" for file in source.files for row in range(file.size)}
     deadly = {*poison, *source.harm}

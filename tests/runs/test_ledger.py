@@ -13,7 +13,7 @@ from genre_ray.errors import OutputTakenError
 from genre_ray.runs.identity import make_identity, run_id
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger, ShardSummary
-from genre_ray.runs.plan import RemainingWork, WorkItem, settle_plans
+from genre_ray.runs.plan import RemainingWork, WorkItem, load_or_extend_plans
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import REJECTED
 
@@ -117,7 +117,9 @@ def test_of_racing_runs_one_gets_the_output(tmp_path):
 
 def test_shards_that_are_in_are_known(tmp_path):
     ledger, output = claim(tmp_path), str(tmp_path)
-    plans = settle_plans(output, Inventory(()), lambda *_: [WorkItem("a", "kind", ()), WorkItem("b", "kind", ())], 7)
+    plans = load_or_extend_plans(
+        output, Inventory(()), lambda *_: [WorkItem("a", "kind", ()), WorkItem("b", "kind", ())], 7
+    )
     (chunk,) = plans[0].chunks
     assert (ledger.shards_done("0000-a"), ledger.shards_done("0000-b")) == (0, 0)
     ledger.commit([write(ledger, 0), write(ledger, 1, rows=0)])

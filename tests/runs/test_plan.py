@@ -14,7 +14,7 @@ from genre_ray.errors import InputError, StorageError
 from genre_ray.runs import inventory as inventory_module
 from genre_ray.runs import plan as plan_module
 from genre_ray.runs.inventory import Inventory
-from genre_ray.runs.plan import WorkItem, read_plans, settle_plans
+from genre_ray.runs.plan import WorkItem, load_or_extend_plans, read_plans
 from genre_ray.storage import objects
 from genre_ray.storage.files import StoredFile
 
@@ -23,17 +23,17 @@ def files(*names):
     return [StoredFile(f"s3://b/{name}", name, 10, "v1") for name in names]
 
 
-def cut(listed, rows_per_shard):
+def make_work_items(listed, rows_per_shard):
     return [WorkItem(f"i{n}", "file", (file,), rows_per_shard) for n, file in enumerate(listed)]
 
 
 def never(listed, rows_per_shard):
-    raise AssertionError("there was nothing new to cut")
+    raise AssertionError("there was nothing new to make_work_items")
 
 
-def settle(output, listed, cut, rows_per_shard):
+def settle(output, listed, make_work_items, rows_per_shard):
     with Inventory(listed) as inventory:
-        return settle_plans(output, inventory, cut, rows_per_shard)
+        return load_or_extend_plans(output, inventory, make_work_items, rows_per_shard)
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -42,7 +42,7 @@ def output(request, tmp_path):
 
 
 def test_a_plan_is_stored_and_read_again(output):
-    (plan,) = settle(output, files("a", "b"), cut, 7)
+    (plan,) = settle(output, files("a", "b"), make_work_items, 7)
     assert (plan.generation, plan.rows_per_shard, list(plan.left_out())) == (0, 7, [])
     assert [item.name for item in plan.items()] == ["0000-i0", "0000-i1"]
     assert [item.files for item in plan.items()] == [(file,) for file in files("a", "b")]
@@ -59,8 +59,8 @@ def test_an_item_is_a_line(tmp_path):
 
 
 def test_inputs_that_came_later_are_a_generation_of_their_own(tmp_path):
-    (first,) = settle(str(tmp_path), files("b"), cut, 7)
-    plans = settle(str(tmp_path), files("a", "b", "c"), cut, 9)
+    (first,) = settle(str(tmp_path), files("b"), make_work_items, 7)
+    plans = settle(str(tmp_path), files("a", "b", "c"), make_work_items, 9)
     assert plans[0] == first
     assert (plans[1].generation, plans[1].rows_per_shard) == (1, 9)
     assert [(item.name, item.files[0].name) for item in plans[1].items()] == [("0001-i0", "a"), ("0001-i1", "c")]
@@ -68,24 +68,24 @@ def test_inputs_that_came_later_are_a_generation_of_their_own(tmp_path):
 
 
 def test_an_input_that_is_gone_stays_planned(tmp_path):
-    plans = settle(str(tmp_path), files("a", "b"), cut, 7)
+    plans = settle(str(tmp_path), files("a", "b"), make_work_items, 7)
     assert settle(str(tmp_path), files("b"), never, 7) == plans
 
 
 @pytest.mark.parametrize("change", [{"size": 11}, {"version": "v2"}])
 def test_a_changed_input_is_refused_by_name(tmp_path, change):
-    settle(str(tmp_path), files("a", "b"), cut, 7)
+    settle(str(tmp_path), files("a", "b"), make_work_items, 7)
     now = files("a", "b")
     now[1] = replace(now[1], **change)
     with pytest.raises(InputError, match=r"1 inputs changed .* s3://b/b; restore them"):
-        settle(str(tmp_path), now, cut, 7)
+        settle(str(tmp_path), now, make_work_items, 7)
 
 
 def test_what_a_limit_left_out_is_not_new_the_next_time(tmp_path):
     """A resume of a limited run once took as many again, and again."""
 
     def limited(listed, rows_per_shard):
-        return [item for item in cut(listed, rows_per_shard) if int(item.name[1:]) < 2]
+        return [item for item in make_work_items(listed, rows_per_shard) if int(item.name[1:]) < 2]
 
     plans = settle(str(tmp_path), files("a", "b", "c", "d"), limited, 7)
     assert list(plans[0].left_out()) == ["s3://b/c", "s3://b/d"]
@@ -94,7 +94,7 @@ def test_what_a_limit_left_out_is_not_new_the_next_time(tmp_path):
 
 
 def test_no_inputs_are_a_plan_too(tmp_path):
-    (plan,) = settle(str(tmp_path), [], cut, 7)
+    (plan,) = settle(str(tmp_path), [], make_work_items, 7)
     assert (plan.rows_per_shard, list(plan.items())) == (7, [])
 
 
@@ -104,7 +104,7 @@ def test_racing_drivers_agree_on_one_plan(output):
 
     def drive(number):
         start.wait()
-        return settle(output, files("a", "b", f"own{number}"), cut, number + 1)
+        return settle(output, files("a", "b", f"own{number}"), make_work_items, number + 1)
 
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         results = list(pool.map(drive, range(6)))
@@ -149,10 +149,10 @@ def test_what_a_driver_wrote_that_died_before_its_plan_counted_is_no_plan(tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(objects, "put_if_absent", raise_interrupt)
         with pytest.raises(KeyboardInterrupt):
-            settle(str(tmp_path), files("a", "b", "c"), cut, 7)
+            settle(str(tmp_path), files("a", "b", "c"), make_work_items, 7)
     assert len(objects.list_files(str(tmp_path))) == 1
     assert read_plans(str(tmp_path)) == []
-    (plan,) = settle(str(tmp_path), files("a", "b", "c", "d"), cut, 7)
+    (plan,) = settle(str(tmp_path), files("a", "b", "c", "d"), make_work_items, 7)
     assert [file for item in plan.items() for file in item.files] == files("a", "b", "c", "d")
     # What both wrote has one name.
     assert len(objects.list_files(str(tmp_path))) == 3
@@ -165,7 +165,7 @@ def raise_interrupt(*_):
 def test_a_relative_address_is_of_the_drivers_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     listed = [StoredFile("in/a", "a", 1, "1"), StoredFile("/in/b", "b", 1, "1"), StoredFile("s3://in/c", "c", 1, "1")]
-    (plan,) = settle("out", listed, cut, 7)
+    (plan,) = settle("out", listed, make_work_items, 7)
     left = list(plan.remaining(lambda name: 0))
     left = [one._replace(chunk=objects.absolute(one.chunk)) for one in left]
     monkeypatch.chdir("/")
@@ -180,11 +180,11 @@ def test_a_damaged_plan_is_named(tmp_path, content):
     uri = objects.join(str(tmp_path), "_run", "plan-0000.jsonl.gz")
     objects.write_bytes(uri, content)
     with pytest.raises(StorageError, match=f"{uri}: expected a stored plan, found: .*; restore it"):
-        settle(str(tmp_path), files("a"), cut, 7)
+        settle(str(tmp_path), files("a"), make_work_items, 7)
 
 
 def test_a_work_item_that_its_chunk_lacks_is_named(tmp_path):
-    (plan,) = settle(str(tmp_path), files("a"), cut, 7)
+    (plan,) = settle(str(tmp_path), files("a"), make_work_items, 7)
     (left,) = plan.remaining(lambda name: 0)
     with pytest.raises(StorageError, match="expected the work item 0000-x, found none"):
         left._replace(item="0000-x").read_item("session")
@@ -193,7 +193,7 @@ def test_a_work_item_that_its_chunk_lacks_is_named(tmp_path):
 @settings(max_examples=40)
 @given(st.data())
 def test_however_inputs_come_and_grow_each_is_planned_once(data):
-    """In whatever order a store lists them, and wherever plans are cut into chunks."""
+    """In whatever order a store lists them, and wherever plans are make_work_items into chunks."""
     with tempfile.TemporaryDirectory() as output, pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan_module, "CHUNK_FILES", data.draw(st.integers(1, 5)))
         patch.setattr(inventory_module, "PAGE", data.draw(st.integers(1, 5)))

@@ -21,7 +21,7 @@ from genre_ray.runs.identity import make_identity
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.ledger import Ledger
 from genre_ray.runs.pieces import summaries
-from genre_ray.runs.plan import settle_plans
+from genre_ray.runs.plan import load_or_extend_plans
 from genre_ray.runs.segment import Session
 from genre_ray.runs.stages import Resources, ShardSize
 from genre_ray.runs.watchdog import Limits
@@ -62,7 +62,7 @@ def test_shards_of_any_size_hold_the_same_rows(tmp_path, documents, rows_per_sha
 @pytest.mark.parametrize(("rows_per_shard", "first"), [(7, 0), (7, 1), (7, 20), (64, 2), (144, 0)])
 def test_from_a_later_shard_on_there_is_exactly_the_rest(documents, rows_per_shard, first):
     source, *_ = documents
-    (item,) = source.cut(source.list_inputs(), rows_per_shard)
+    (item,) = source.make_work_items(source.list_inputs(), rows_per_shard)
     everything, rest = (
         [
             (chunk.shard, uri)
@@ -78,7 +78,7 @@ def test_a_features_table_is_a_source_that_resumes_too(tmp_path, documents, run_
     source, expected, _ = documents
     run_inline(tmp_path, source, [ParseDocuments()], 50)
     rows = TableRows(str(tmp_path / "data"), limit=120)
-    items = rows.cut(rows.list_inputs(), 20)
+    items = rows.make_work_items(rows.list_inputs(), 20)
     assert [item.rows for item in items] == [50, 50, 20]
     for item, start in zip(items, (0, 50, 100), strict=True):
         for first in range(-(-item.rows // 20)):
@@ -205,7 +205,7 @@ def started(output, source, stage, rows_per_shard, session="one", **settings):
     """(ledger, the only segment of a run, its remaining work) without anything done."""
     chain = Chain(source, (stage,))
     ledger = Ledger.claim(str(output), "data", chain.schema, make_identity("job", {}), resume=True)
-    plans = settle_plans(str(output), Inventory(source.list_inputs()), source.cut, rows_per_shard)
+    plans = load_or_extend_plans(str(output), Inventory(source.list_inputs()), source.make_work_items, rows_per_shard)
     (segment,) = segments(chain, Session(session, ledger.arguments, Limits()), Execution(**settings))
     return ledger, segment, ledger.remaining(plans)
 
@@ -314,7 +314,9 @@ def test_an_input_that_ends_before_the_shards_that_remain_is_an_error(tmp_path, 
 
     class Shorter(type(source)):
         def read(self, item, *arguments, **settings):
-            return shorter.source.read(shorter.source.cut(shorter.source.list_inputs(), 4)[0], *arguments, **settings)
+            return shorter.source.read(
+                shorter.source.make_work_items(shorter.source.list_inputs(), 4)[0], *arguments, **settings
+            )
 
     (segment,) = segments(Chain(Shorter(source.files), (keep(),)), segment.session, Execution())
     (error,) = written(segment, work)

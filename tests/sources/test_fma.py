@@ -27,7 +27,7 @@ def reference():
 
 def items_of(source):
     with Inventory(source.list_inputs()) as files:
-        return list(source.cut(files, 100))
+        return list(source.make_work_items(files, 100))
 
 
 def read(source, size, **options):

@@ -59,7 +59,7 @@ def test_relative_inputs_are_those_of_the_caller(connected, sample, monkeypatch)
 
 def test_a_task_per_work_item_is_made_without_reading(sample):
     source = DocumentSource((str(sample / "acousticbrainz"), str(sample / "emotify" / "documents.tar.zst")))
-    items = list(source.cut(source.list_inputs(), 2))
+    items = list(source.make_work_items(source.list_inputs(), 2))
     datasource = SourceDatasource(source, items, readers._documents_block)
     for _ in range(2):
         tasks = datasource.get_read_tasks(1)

@@ -32,7 +32,7 @@ def connected(ray_cluster):
 
 def test_the_example_in_the_documentation(connected, sample, tmp_path, monkeypatch):
     source, parse = DocumentSource((str(sample / "acousticbrainz"),)), ParseDocuments()
-    (item,) = source.cut(source.list_inputs(), 10)
+    (item,) = source.make_work_items(source.list_inputs(), 10)
     ((_, documents, _),) = source.read(item, ShardSize(10))
     uri, rows = str(tmp_path / "output" / "features"), parse.open()(documents.accepted).accepted
     tables.create_table(uri, parse.schema, {})

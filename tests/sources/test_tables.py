@@ -126,7 +126,7 @@ def fifty_rows(tmp_path_factory):
 def test_every_part_is_a_work_item_of_its_own(write_features):
     uri = write_features(np.arange(12).reshape(6, 2), parts=3)
     source = TableRows(uri)
-    items = source.cut(source.list_inputs(), 1000)
+    items = source.make_work_items(source.list_inputs(), 1000)
     assert len({item.name for item in items}) == 3
     rows = [outcome.accepted for item in items for _, outcome, _ in source.read(item, ShardSize(1000))]
     np.testing.assert_array_equal(
@@ -153,7 +153,7 @@ def test_an_empty_or_absent_table_is_refused(tmp_path):
 def test_only_the_columns_that_are_asked_for_are_read(write_features):
     source = TableRows(write_features(np.ones((5, 3)), parts=1), columns=("recording_id", "features"))
     assert source.schema.names == ["recording_id", "features"]
-    (item,) = source.cut(source.list_inputs(), 4)
+    (item,) = source.make_work_items(source.list_inputs(), 4)
     chunks = list(source.read(item, ShardSize(4)))
     assert [(shard, rows.schema.names, rows.num_rows) for shard, (rows, _), _ in chunks] == [
         (0, ["recording_id", "features"], 4),
@@ -164,7 +164,7 @@ def test_only_the_columns_that_are_asked_for_are_read(write_features):
 def test_row_groups_before_the_wanted_shard_are_not_read(write_features, monkeypatch):
     monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 2)
     source = TableRows(write_features(np.ones((9, 3)), parts=1))
-    (item,) = source.cut(source.list_inputs(), 3)
+    (item,) = source.make_work_items(source.list_inputs(), 3)
     asked, iterate = [], pq.ParquetFile.iter_batches
 
     def spied(self, *args, row_groups, **options):

@@ -75,7 +75,7 @@ class DocumentSource:
             if others:
                 logger.info("%s: passing over %d files that are no documents or archives", uri, others.total())
 
-    def cut(self, files: Iterable[StoredFile], rows_per_shard: int) -> Iterator[WorkItem]:
+    def make_work_items(self, files: Iterable[StoredFile], rows_per_shard: int) -> Iterator[WorkItem]:
         """One work item an archive, and groups of single documents that grow with how many came before."""
         archives = documents = groups = 0
         group: list[StoredFile] = []

@@ -314,7 +314,7 @@ def test_real_documents_are_far_from_the_limit(sample):
 def test_a_pipe_among_the_inputs_is_a_row_and_does_not_block(tmp_path, name):
     os.mkfifo(tmp_path / name)
     source = DocumentSource((str(tmp_path),))
-    (item,) = source.cut(source.list_inputs(), 10)
+    (item,) = source.make_work_items(source.list_inputs(), 10)
     ((_, (accepted, rejected), _),) = source.read(item, ShardSize(10))
     (row,) = rejected.to_pylist()
     assert accepted.num_rows == 0

@@ -36,7 +36,7 @@ def tar(members):
 def source_of(folder, **options):
     """The source of what is below a folder, and its only work item."""
     source = DocumentSource((str(folder),), **options)
-    (item,) = source.cut(sorted(source.list_inputs(), key=lambda file: file.uri), 1000)
+    (item,) = source.make_work_items(sorted(source.list_inputs(), key=lambda file: file.uri), 1000)
     return source, item
 
 
