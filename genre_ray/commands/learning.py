@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from genre_ray.bundles.examples import with_inner
-from genre_ray.bundles.files import Bundle, is_bundle, read_manifest, write_bundle
+from genre_ray.bundles.files import MODEL, Bundle, write_bundle
 from genre_ray.bundles.manifest import (
     VERSION,
     Architecture,
@@ -23,15 +23,17 @@ from genre_ray.bundles.manifest import (
 from genre_ray.bundles.predictor import to_tensors
 from genre_ray.bundles.targets import Target
 from genre_ray.commands.deciding import decide
-from genre_ray.config import JobConfiguration, Settings
+from genre_ray.commands.settings import IdentifierConfiguration
+from genre_ray.config import Settings
 from genre_ray.decisions.fitting import DecisionSettings, ValidationMetrics
 from genre_ray.errors import ConfigurationError
 from genre_ray.features.spec import FeatureSpec, read_spec
-from genre_ray.models.outputs import Output
+from genre_ray.models.outputs import Output as NetworkOutput
 from genre_ray.models.preparation import Preparation
 from genre_ray.reports.card import card
 from genre_ray.runs import cluster
-from genre_ray.runs.identity import Identity, claim, refuse_other, run_id
+from genre_ray.runs.identity import Identity, run_id
+from genre_ray.runs.output import Document, Output, scratch
 from genre_ray.storage import objects, tables
 from genre_ray.systems.description import AUDIO, ModelDescription
 from genre_ray.systems.system import System, Task
@@ -67,7 +69,7 @@ class Source(Settings):
         return uris | ({"test": self.test_ground_truth} if self.test_ground_truth else {})
 
 
-class LearningConfiguration(JobConfiguration):
+class LearningConfiguration(IdentifierConfiguration):
     """Settings of everything that learns from a features table and a ground truth, or several that are joined."""
 
     features: str | dict[str, str] = Field(
@@ -88,8 +90,6 @@ class LearningConfiguration(JobConfiguration):
     unlabelled: Literal["negative", "masked"] = Field(
         "negative", description="what labels are to a recording that their sources did not annotate: negative or masked"
     )
-    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
-    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     split: Split = Split()
     decisions: DecisionSettings = DecisionSettings()
     rules: dict[str, Any] = Field({}, description="training rules that differ from the system's published ones")
@@ -162,8 +162,10 @@ def learn(
         The job's exit code.
     """
     network, rules = system.resolve_network(configuration.network), system.resolve_rules(configuration.rules)
+    output = Output(configuration.output, identity, configuration.resume)
+    document = bundle_document(output.uri)
     if not configuration.dry_run:
-        if already_done(configuration, identity):
+        if output.is_complete(document):
             return 0
         cluster.connect()
     specs = read_specs(configuration)
@@ -176,44 +178,31 @@ def learn(
         logger.info("would train %s on them with %s", system.name, rules)
         return 0
     preparation, outputs = prepare(examples, features), make_outputs(system, examples)
-    scratch = objects.join(objects.absolute(configuration.output), "_run")
     # Two trainings at once would mix their files; what is wrong with the inputs was said before, and claims nothing.
-    claim(objects.join(scratch, "claim.json"), configuration.output, identity, resume=configuration.resume)
+    output.claim(document)
     training = Training(system, network, rules, preparation, outputs, tuple(features), examples)
     # Another run's checkpoints are not this one's, even where neither came to its bundle.
-    fitted = fit(training, objects.join(scratch, run_id(identity)), configuration.execution)
+    fitted = fit(training, objects.join(scratch(objects.absolute(output.uri)), output.run), configuration.execution)
     logger.info("best of %d epochs is %d", len(fitted.history), fitted.best_epoch + 1)
     model = training.build()
     model.network.load_state_dict(fitted.weights)
     targets, metrics = decide(training, model, configuration.decisions)
     manifest = _describe(configuration, identity, training, model.describe(), fitted, targets, metrics, specs, inner)
     learnt = with_inner(examples.per_recording(), inner)
-    if not write_bundle(configuration.output, manifest, to_tensors(model), learnt, card(manifest)):
-        already_done(configuration, identity)  # another run's is an error, this run's is as good
-        return 0
-    objects.delete_folder(scratch)
+    output.complete(document, lambda: write_bundle(output.uri, manifest, to_tensors(model), learnt, card(manifest)))
     reached = ", ".join(f"{taxonomy} {found.roc_auc or 0:.4f}" for taxonomy, found in metrics.items())
     logger.info("%s: bundle written, validation ROC AUC: %s", configuration.output, reached)
     return 0
 
 
+def bundle_document(output: str) -> Document:
+    """The document that completes a bundle."""
+    return Document(output, MODEL, ("lineage", "identity"))
+
+
 def read_specs(configuration: LearningConfiguration) -> dict[str, FeatureSpec]:
     """What the features of each modality are."""
     return {modality: read_spec(uri) for modality, uri in configuration.tables().items()}
-
-
-def already_done(configuration: JobConfiguration, identity: Identity) -> bool:
-    """Whether the output holds this run's bundle.
-
-    Raises:
-        OutputTakenError: it holds another's, or this one's without `resume`.
-    """
-    if not is_bundle(configuration.output):
-        return False
-    _, manifest = read_manifest(configuration.output)
-    refuse_other(configuration.output, manifest.lineage.identity, identity, resume=configuration.resume)
-    logger.info("%s: nothing to do, run %s is complete", configuration.output, run_id(identity))
-    return True
 
 
 def _read_examples(
@@ -273,7 +262,7 @@ def _describe(
     )
 
 
-def _describe_task(task: Task, output: Output, examples: Examples) -> TaskDescription:
+def _describe_task(task: Task, output: NetworkOutput, examples: Examples) -> TaskDescription:
     labels = tuple(map(str, range(output.labels))) if task.soft else examples.labels
     factors = output.width if output.name == "cosine" else None
     return TaskDescription(kind=output.kind, output=output.name, labels=labels, factors=factors)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from genre_ray.bundles.files import Bundle, read_bundle
 from genre_ray.bundles.inputs import check_input
 from genre_ray.bundles.targets import Target, find_target
-from genre_ray.config import JobConfiguration
+from genre_ray.commands.settings import DocumentConfiguration
 from genre_ray.errors import ConfigurationError
 from genre_ray.features.essentia.columns import ESSENTIA
 from genre_ray.features.essentia.documents import ParseDocuments
@@ -20,8 +20,6 @@ from genre_ray.predictions.rows import predictions_properties
 from genre_ray.predictions.score import ScoreStage
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.stages import Resources, Source, Stage
-from genre_ray.sources.documents.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
-from genre_ray.sources.documents.source import DocumentSource, refuse_output_among
 from genre_ray.sources.tables import TableRows
 from genre_ray.storage import objects, tables
 from genre_ray.training.reading import FeaturesTable
@@ -31,7 +29,7 @@ from genre_ray.truth.run_file import format_run
 logger = logging.getLogger(__name__)
 
 
-class PredictConfiguration(JobConfiguration):
+class PredictConfiguration(DocumentConfiguration):
     """Label a catalog with a bundle; writes OUTPUT/predictions, OUTPUT/rejected and on request OUTPUT/run.tsv."""
 
     bundle: str = Field(description="the bundle to predict with")
@@ -46,9 +44,6 @@ class PredictConfiguration(JobConfiguration):
     all_scores: bool = Field(False, description="store the scores of all labels too")
     run_tsv: bool = Field(False, description="write OUTPUT/run.tsv in the task's format")
     half_precision: bool = Field(False, description="multiply in bfloat16: faster, scores differ by some thousandths")
-    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="a larger document is rejected unread")
-    max_members: int = Field(MAX_MEMBERS, ge=1, description="an archive with more members ends there")
-    max_expansion: float = Field(MAX_EXPANSION, gt=0, description="so does one with a larger ratio of content to size")
 
     @model_validator(mode="after")
     def _one_catalog(self) -> "PredictConfiguration":
@@ -80,14 +75,7 @@ def run(configuration: PredictConfiguration) -> int:
     versions: dict[str, int] = {}
     if configuration.features is None:
         check_input(bundle, ESSENTIA, "documents")
-        refuse_output_among(configuration.inputs, configuration.output)
-        source = DocumentSource(
-            configuration.inputs,
-            configuration.limit,
-            configuration.max_document_bytes,
-            configuration.max_members,
-            configuration.max_expansion,
-        )
+        source = configuration.document_source(configuration.inputs)
         stages = [ParseDocuments(), score]
     else:
         given = _features(configuration.features, bundle)

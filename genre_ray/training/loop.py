@@ -25,7 +25,7 @@ from torch import Tensor
 
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
-from genre_ray.runs import resources
+from genre_ray.runs import capacity, resources
 from genre_ray.runs.stages import Resources
 from genre_ray.runs.tasks import put
 from genre_ray.storage import objects, s3
@@ -81,7 +81,7 @@ def fit(training: Training, storage_uri: str, execution: Execution, on_epoch: On
         ray.train.TrainingFailedError: workers failed otherwise, more often than they are tried again.
     """
     learner = _learner(training, execution)
-    resources.refuse_impossible(
+    capacity.refuse_impossible(
         learner,
         "execution.learners, execution.cpus_per_learner or execution.gpus_per_learner",
         workers=execution.learners,
