@@ -5,6 +5,7 @@ bundle that learnt from it, so that a recording can be found wherever it was lea
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,7 +41,7 @@ def trained_on(examples: pa.Table) -> set[str]:
     return set(examples.filter(pc.equal(examples["part"], "train"))["recording_id"].to_pylist())
 
 
-def with_inner(own: pa.Table, inner: Sequence[Bundle]) -> pa.Table:
+def with_inner(own: pa.RecordBatchReader, inner: Sequence[Bundle]) -> pa.RecordBatchReader:
     """Add the examples of the networks inside a bundle to its own.
 
     Args:
@@ -57,4 +58,5 @@ def with_inner(own: pa.Table, inner: Sequence[Bundle]) -> pa.Table:
         named = examples.set_column(examples.schema.get_field_index("bundle"), "bundle", names)
         for name in pc.unique(names).to_pylist():
             found.setdefault(name, named.filter(pc.equal(names, name)))
-    return pa.concat_tables([own.cast(schemas.EXAMPLES), *found.values()])
+    batches = chain(own, *(examples.to_batches() for examples in found.values()))
+    return pa.RecordBatchReader.from_batches(schemas.EXAMPLES, (batch.cast(schemas.EXAMPLES) for batch in batches))

@@ -46,7 +46,9 @@ class Bundle:
     tensors: Tensors
 
 
-def write_bundle(uri: str, manifest: Manifest, tensors: Tensors, examples: pa.Table, card: str) -> bool:
+def write_bundle(
+    uri: str, manifest: Manifest, tensors: Tensors, examples: pa.Table | pa.RecordBatchReader, card: str
+) -> bool:
     """Write a bundle; return False if a complete one exists, which is not changed.
 
     Files that an unfinished attempt left are replaced. A bundle has one writer at a time: if two ever write at once,
@@ -56,13 +58,15 @@ def write_bundle(uri: str, manifest: Manifest, tensors: Tensors, examples: pa.Ta
         uri: its folder.
         manifest: without checksums, which are added.
         tensors: see `Bundle`.
-        examples: as `schemas.EXAMPLES`.
+        examples: as `schemas.EXAMPLES`; a reader's batches are held in memory one at a time.
         card: the text of `README.md`.
     """
     if is_bundle(uri):
         return False
     sink = pa.BufferOutputStream()
-    pq.write_table(examples.cast(schemas.EXAMPLES), sink, compression="zstd")
+    with pq.ParquetWriter(sink, schemas.EXAMPLES, compression="zstd") as writer:
+        for batch in examples.to_reader() if isinstance(examples, pa.Table) else examples:
+            writer.write_batch(batch.cast(schemas.EXAMPLES))
     contents = {WEIGHTS: save(tensors), EXAMPLES: sink.getvalue().to_pybytes(), CARD: card.encode()}
     for name, content in contents.items():
         objects.write_bytes(objects.join(uri, name), content)

@@ -24,7 +24,7 @@ def decide(
 
     Scores of all validation rows and labels would not fit a driver: tasks compute them, and a task per taxonomy fits.
     """
-    validation = training.examples.of("validation")
+    validation = training.examples.of("validation").compact()
     task = training.system.main.name
     single_label = model.output(task).kind == "single_label"
     scores = start_passes(training.features, validation.rows, _scores, put(model.eval()))

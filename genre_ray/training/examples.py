@@ -15,8 +15,13 @@ from scipy import sparse
 
 from genre_ray.labels.splits import PARTS
 from genre_ray.models.outputs import UNKNOWN
+from genre_ray.runs.tasks import Result
+from genre_ray.storage import schemas
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+RECORDINGS_PER_BATCH = 50_000
 
 
 class Coverage(NamedTuple):
@@ -73,6 +78,8 @@ class Examples:
         masked: whether a label is unknown if no taxonomy that has it annotated the recording. It is negative if not.
         soft: by task, float32 (recordings, values), targets that are no labels; NaN for a recording without.
         extractors: how many training examples each extractor made.
+        moved: how many recordings taxonomies put in different parts.
+        held: where the cluster holds these very examples, so that workers receive them without another copy.
     """
 
     labels: tuple[str, ...]
@@ -86,6 +93,8 @@ class Examples:
     masked: bool = False
     soft: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     extractors: Mapping[str, int] = field(default_factory=dict)
+    moved: int = 0
+    held: "Result[Examples] | None" = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.recordings)
@@ -97,7 +106,11 @@ class Examples:
     def take(self, indices: Array | slice) -> "Examples":
         """Those at `indices`, in that order."""
         return replace(
-            self, rows=self.rows[:, indices], recordings=self.recordings[indices], weights=self.weights[indices]
+            self,
+            rows=self.rows[:, indices],
+            recordings=self.recordings[indices],
+            weights=self.weights[indices],
+            held=None,
         )
 
     def targets(self) -> NDArray[np.int8]:
@@ -115,30 +128,47 @@ class Examples:
         counts = np.bincount(self.parts, minlength=len(PARTS)).tolist()
         return {part: count for part, count in sorted(zip(PARTS, counts, strict=True)) if count}
 
-    def per_recording(self) -> pa.Table:
-        """What a bundle keeps: each recording once for every taxonomy that annotated it, sorted.
-
-        The columns are those of `schemas.EXAMPLES`; strings are dictionaries, since a million recordings of four
-        taxonomies would take a GiB without.
-        """
-        names = sorted(self.taxonomies)
-        each = [self.taxonomies[name] for name in names]
-        places = [np.flatnonzero(annotations.annotated) for annotations in each]
-        recordings, taxonomies = np.concatenate(places), np.repeat(np.arange(len(names)), list(map(len, places)))
-        order = np.lexsort((taxonomies, recordings))
-        recordings, taxonomies = recordings[order], taxonomies[order]
-        stacked = sparse.block_diag(
-            [annotations.matrix[place] for annotations, place in zip(each, places, strict=True)], format="csr"
-        )[order]
-        stacked.sort_indices()
-        vocabulary = pa.array([label for annotations in each for label in annotations.labels], pa.string())
-        labels = pa.DictionaryArray.from_arrays(pa.array(stacked.indices, pa.int32()), vocabulary)
-        return pa.table(
-            {
-                "recording_id": pa.DictionaryArray.from_arrays(pa.array(recordings, pa.int32()), self.recording_ids),
-                "taxonomy": pa.DictionaryArray.from_arrays(pa.array(taxonomies, pa.int32()), pa.array(names)),
-                "part": pa.DictionaryArray.from_arrays(pa.array(self.parts[recordings]), pa.array(PARTS)),
-                "labels": pa.ListArray.from_arrays(pa.array(stacked.indptr, pa.int32()), labels),
-                "bundle": pa.nulls(len(order), pa.string()),
-            }
+    def compact(self) -> "Examples":
+        """The same examples without the recordings that none of them is of."""
+        kept, places = np.unique(self.recordings, return_inverse=True)
+        return replace(
+            self,
+            held=None,
+            recording_ids=self.recording_ids.take(pa.array(kept)),
+            parts=self.parts[kept],
+            matrix=self.matrix[kept],
+            recordings=places.astype(np.int32),
+            taxonomies={name: replace(found, matrix=found.matrix[kept]) for name, found in self.taxonomies.items()},
+            soft={task: values[kept] for task, values in self.soft.items()},
         )
+
+    def per_recording(self) -> pa.RecordBatchReader:
+        """What a bundle keeps, as `schemas.EXAMPLES`: each recording once for every taxonomy that annotated it, sorted.
+
+        A million recordings of four taxonomies take a GiB, so that they are made batch by batch.
+        """
+        starts = range(0, max(len(self.recording_ids), 1), RECORDINGS_PER_BATCH)
+        batches = (self._batch(slice(start, start + RECORDINGS_PER_BATCH)) for start in starts)
+        return pa.RecordBatchReader.from_batches(schemas.EXAMPLES, batches)
+
+    def _batch(self, recordings: slice) -> pa.RecordBatch:
+        names = sorted(self.taxonomies)
+        matrices = [self.taxonomies[name].matrix[recordings] for name in names]
+        places = [np.flatnonzero(np.diff(matrix.indptr)) for matrix in matrices]
+        rows, taxonomies = np.concatenate(places), np.repeat(np.arange(len(names)), list(map(len, places)))
+        order = np.lexsort((taxonomies, rows))
+        rows, taxonomies = rows[order], taxonomies[order]
+        chosen = [matrix[place] for matrix, place in zip(matrices, places, strict=True)]
+        stacked = sparse.block_diag(chosen, format="csr")[order]
+        stacked.sort_indices()
+        vocabulary = pa.array([label for name in names for label in self.taxonomies[name].labels], pa.string())
+        columns = {
+            "recording_id": self.recording_ids[recordings].take(pa.array(rows)),
+            "taxonomy": pa.array(names, pa.string()).take(pa.array(taxonomies)),
+            "part": pa.array(PARTS).take(pa.array(self.parts[recordings][rows])),
+            "labels": pa.ListArray.from_arrays(
+                pa.array(stacked.indptr, pa.int32()), vocabulary.take(pa.array(stacked.indices))
+            ),
+            "bundle": pa.nulls(len(rows), pa.string()),
+        }
+        return pa.RecordBatch.from_pydict(columns, schemas.EXAMPLES)

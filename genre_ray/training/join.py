@@ -6,7 +6,7 @@ that the driver only receives the finished examples.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -70,14 +70,6 @@ class Found:
     extractors: pa.Array
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Examples, and how many recordings of them taxonomies put in different parts."""
-
-    examples: Examples
-    moved: int
-
-
 def make_examples(
     features: Sequence[FeaturesTable],
     truths: Mapping[str, Result[TruthIndex]],
@@ -123,8 +115,9 @@ def make_examples(
         )
     counts = tuple(map(len, found))
     plan = _Plan(tuple(table.uri for table in features), split, limit, masked, tuple(truths), soft or {}, counts)
-    joined = start(_put_together, plan, known, *chain.from_iterable(found), *truths.values()).get()
-    for taxonomy, annotations in joined.examples.taxonomies.items():
+    held = start(_put_together, plan, known, *chain.from_iterable(found), *truths.values())
+    examples = held.get()
+    for taxonomy, annotations in examples.taxonomies.items():
         logger.info(
             "%s: %d labels; %d recordings of the ground truth, %.1f %% of them not in the table",
             taxonomy,
@@ -132,9 +125,11 @@ def make_examples(
             annotations.coverage.stated,
             100 * annotations.coverage.lost,
         )
-    if joined.moved:
-        logger.warning("%d recordings are in different parts of the taxonomies, the last of them counts", joined.moved)
-    return joined.examples
+    if examples.moved:
+        logger.warning(
+            "%d recordings are in different parts of the taxonomies, the last of them counts", examples.moved
+        )
+    return replace(examples, held=held)
 
 
 def _find(
@@ -226,7 +221,7 @@ class _Taxonomy:
     coverage: Coverage
 
 
-def _put_together(plan: _Plan, known: KnownRecordings, *results: Any) -> Joined:
+def _put_together(plan: _Plan, known: KnownRecordings, *results: Any) -> Examples:
     """The examples from what was found in the tables; `results` are those of `_find`, then the taxonomies' indexes."""
     pieces, indexes = iter(results[: sum(plan.tasks)]), results[sum(plan.tasks) :]
     each_table = [_concatenate(list(islice(pieces, count))) for count in plan.tasks]
@@ -253,7 +248,7 @@ def _put_together(plan: _Plan, known: KnownRecordings, *results: Any) -> Joined:
     for name, annotated in annotations.items():
         _refuse_empty(latest[annotated.annotated], name, moved)
     ids = known.ids.take(pa.array(recordings))
-    examples = Examples(
+    return Examples(
         labels=space.labels,
         recording_ids=ids,
         parts=latest,
@@ -265,8 +260,8 @@ def _put_together(plan: _Plan, known: KnownRecordings, *results: Any) -> Joined:
         masked=plan.masked,
         soft={task: _soft_targets(*table, ids) for task, table in plan.soft.items()},
         extractors=_count(found.extractors.take(pa.array(kept[latest[inverse] == PARTS.index("train")]))),
+        moved=moved,
     )
-    return Joined(examples, moved)
 
 
 def _concatenate(found: Sequence[Found]) -> Found:

@@ -10,10 +10,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import ray
 import ray.train
 import torch
@@ -26,6 +27,7 @@ from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
 from genre_ray.runs import capacity, resources
 from genre_ray.runs.stages import Resources
+from genre_ray.runs.tasks import put
 from genre_ray.storage import objects, s3
 from genre_ray.storage.delta import one_line
 from genre_ray.training import checkpoints
@@ -90,8 +92,10 @@ def fit(training: Training, storage_uri: str, execution: Execution, on_epoch: On
     learners = f"{execution.learners} learner{'s' if execution.learners > 1 else ''}"
     awaited = resources.describe(learner, learners, execution.learners)
     reports: Any = ray.remote(Reports).options(num_cpus=0).remote()
+    examples = training.examples.held or put(training.examples)
     loop_config = {
-        "training": ray.put(training),
+        "training": ray.put(replace(training, examples=training.examples.take(np.arange(0)).compact())),
+        "examples": examples.held,
         "memory_bytes": execution.training_memory_mib * 2**20,
         "reports": reports,
     }
@@ -240,7 +244,8 @@ def _trainer(loop_config: dict[str, Any], storage_uri: str, execution: Execution
 def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    learner = Learner(ray.get(config["training"]), _device(), rank, world, config["memory_bytes"])
+    training = replace(ray.get(config["training"]), examples=ray.get(config["examples"]))
+    learner = Learner(training, _device(), rank, world, config["memory_bytes"])
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy import sparse
 
 from genre_ray.errors import ConfigurationError, InputError
 from genre_ray.labels.space import label_matrix
@@ -93,7 +94,7 @@ def index_truths(truths: Mapping[str, GroundTruth], identifiers: Identifiers) ->
         pa.array(groups, pa.string()),
         np.concatenate(parts),
         labels,
-        label_matrix(numbers, labels)[codes],
+        _narrow(label_matrix(numbers, labels)[codes]),
     )
 
 
@@ -126,6 +127,12 @@ def unite(*indexes: TruthIndex) -> KnownRecordings:
         row[:] = pc.fill_null(found, -1).to_numpy()
         groups.append(null_if_empty(index.release_group_ids.take(found)))
     return KnownRecordings(ids, places, tuple(groups), tuple(bool((i.parts == BY_HASH).any()) for i in indexes))
+
+
+def _narrow(matrix: Any) -> Any:
+    """A CSR matrix with indices of 32 bits, which are half of its memory."""
+    indices, indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
+    return sparse.csr_array((matrix.data, indices, indptr), shape=matrix.shape)
 
 
 def null_if_empty(strings: pa.Array) -> pa.Array:

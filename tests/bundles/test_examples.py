@@ -25,8 +25,8 @@ def write(uri, examples):
 def test_every_network_inside_is_listed_once_however_deep(tmp_path):
     one = write(tmp_path / "one", examples_of({"a": "train", "b": "test"}))
     two = write(tmp_path / "two", examples_of({"a": "validation", "c": "train"}))
-    fused = write(tmp_path / "fused", with_inner(examples_of({"d": "train"}), [one, two]))
-    again = write(tmp_path / "again", with_inner(examples_of({"e": "test"}), [fused, one]))
+    fused = write(tmp_path / "fused", with_inner(examples_of({"d": "train"}).to_reader(), [one, two]))
+    again = write(tmp_path / "again", with_inner(examples_of({"e": "test"}).to_reader(), [fused, one]))
 
     examples = read_examples(again.uri)
     assert examples.schema.equals(EXAMPLES)
@@ -44,6 +44,6 @@ def test_every_network_inside_is_listed_once_however_deep(tmp_path):
 
 def test_a_single_network_has_its_own_examples_alone():
     examples = examples_of({"a": "train", "b": "validation"})
-    assert with_inner(examples, []).equals(examples)
+    assert with_inner(examples.to_reader(), []).read_all().equals(examples)
     assert own_examples(examples).equals(examples)
     assert trained_on(examples) == {"a"}

@@ -127,7 +127,7 @@ def test_truth_of_ones_own_leaves_out_what_an_inner_network_was_trained_on(store
     ]
     write_bundle(str(inner), make_manifest(["x"]), {}, pa.Table.from_pylist(rows, EXAMPLES_SCHEMA), "card")
     fused, predictions_uri = str(stored["folder"] / "fused"), str(stored["folder"] / "fused-predictions")
-    examples = with_inner(stored["examples"], [read_bundle(str(inner))])
+    examples = with_inner(stored["examples"].to_reader(), [read_bundle(str(inner))]).read_all()
     write_bundle(fused, make_manifest(LABELS, source="fused"), {}, examples, "card")
     policy = Policy.of(LABELS, PolicyDescription(thresholds=(0.5,) * 3))
     write_table(predictions_uri, policy, read_bundle(fused).bundle_id, stored["ids"], stored["scores"])

@@ -63,7 +63,7 @@ def test_a_bundle_keeps_each_recording_once(submissions):
     truth = {recording: (("train", "test")[n % 2], ["jazz", "rock"][: n % 3]) for recording, n in numbers.items()}
     recordings = [recording for recording, _ in submissions]
     found = examples_of(recordings, [truth[r][0] for r in recordings], [truth[r][1] for r in recordings])
-    rows = found.per_recording().to_pylist()
+    rows = found.per_recording().read_all().to_pylist()
     annotated = [r for r in "abcde" if truth[r][1]]
     assert [(row["recording_id"], row["taxonomy"]) for row in rows] == [
         (recording, "t") for recording in annotated if recording in recordings
@@ -77,3 +77,17 @@ def test_targets_and_parts():
     assert found.of("train").rows.tolist() == [[0, 2]]
     assert len(found.of("validation")) == 0
     assert found.of("validation").targets().shape == (0, 2)
+
+
+def test_a_bundles_examples_come_in_batches_and_compact_ones_are_the_same(monkeypatch):
+    recordings = [f"r{n}" for n in range(9)]
+    parts = [("train", "validation")[n % 2] for n in range(9)]
+    found = examples_of(recordings, parts, [(("jazz",), ("jazz", "rock"), ())[n % 3] for n in range(9)])
+    whole = found.per_recording().read_all()
+    monkeypatch.setattr("genre_ray.training.examples.RECORDINGS_PER_BATCH", 2)
+    assert found.per_recording().read_all().equals(whole)
+    validation = found.of("validation")
+    compact = validation.compact()
+    assert compact.recording_ids.to_pylist() == recordings[1::2]
+    np.testing.assert_array_equal(compact.targets(), validation.targets())
+    assert compact.per_recording().read_all().equals(whole.filter(pa.compute.equal(whole["part"], "validation")))
