@@ -318,8 +318,8 @@ def sample() -> Path:
 def write_features_to() -> Callable[..., str]:
     """`write_features_to(folder, values, recording_id=[…], …)`: a features table of (rows, columns) values.
 
-    It has several parts. Its features are called c0, c1, … where `names` does not name them; with the names of
-    `ESSENTIA` it is such a table.
+    It has several parts. Its features are called c0, c1, … where `names` does not name them, and are what `spec` says
+    if it is given.
     """
 
     def write(
@@ -329,19 +329,18 @@ def write_features_to() -> Callable[..., str]:
         parts: int = 2,
         name: str = "features",
         names: Sequence[str] | None = None,
+        spec: Any = None,
         **columns: Sequence[Any],
     ) -> str:
         import numpy as np
         import pyarrow as pa
 
-        from genre_ray.features.essentia.columns import ESSENTIA
         from genre_ray.features.spec import FeatureSpec
         from genre_ray.storage import tables
         from genre_ray.storage.schemas import FEATURES
 
         values = np.asarray(values, dtype=np.float32)
-        columns_of = tuple(names or [f"c{column}" for column in range(values.shape[1])])
-        spec = ESSENTIA if columns_of == ESSENTIA.columns else FeatureSpec.of_columns("test", columns_of)
+        spec = spec or FeatureSpec.of_columns("test", names or [f"c{column}" for column in range(values.shape[1])])
         filled: dict[str, Sequence[Any]] = {
             "recording_id": [f"r{row:04d}" for row in range(len(values))],
             "submission": [0] * len(values),
@@ -390,40 +389,45 @@ def make_bundle(tmp_path: Path) -> Callable[..., Any]:
         import torch
 
         from genre_ray.bundles.files import read_bundle, write_bundle
-        from genre_ray.bundles.manifest import AUDIO, Architecture
+        from genre_ray.bundles.manifest import Architecture
         from genre_ray.bundles.predictor import to_tensors
         from genre_ray.features.essentia.columns import ESSENTIA
         from genre_ray.features.scaling import Scaling
         from genre_ray.features.spec import FeatureSpec
-        from genre_ray.models.preparation import Embeddings, Standardise
+        from genre_ray.models.outputs import Sigmoid
+        from genre_ray.models.preparation import Standardise
         from genre_ray.storage.schemas import EXAMPLES
-        from genre_ray.training.systems import find_system
+        from genre_ray.systems.description import AUDIO
+        from genre_ray.systems.fusion import Embeddings
+        from genre_ray.systems.model import Model
+        from genre_ray.systems.system import find_system
         from tests.manifests import make_manifest
 
         labels = ("jazz", "rock", "rock---indie", "soul")
         torch.manual_seed(len(columns) + fused)
         generator = np.random.default_rng(5)
         scaling = Scaling(generator.normal(size=len(columns)), generator.uniform(0.5, 2, len(columns)))
-        system, settings = find_system("essentia"), {"branches": {"units": 8}}
-        preparation: Any = Standardise.of(scaling, clip_sd)
-        network = system.build(len(columns), len(labels), system.resolve_network(settings))
+        outputs = {"genres": Sigmoid(len(labels))}
+        system = find_system("essentia")
+        settings = system.resolve_network({"branches": {"units": 8}})
+        model = Model(system, settings, Standardise.of(scaling, clip_sd), outputs)
         if fused:
-            preparation = Embeddings([(preparation, network), (preparation, network)])
-            system, settings = find_system("fusion"), {}
-            network = system.build(preparation.width, len(labels), system.resolve_network(settings))
+            system = find_system("fusion")
+            model = Model(system, system.resolve_network({}), Embeddings([model, model], [0, 0]), outputs)
+        description = model.describe()
         is_essentia = tuple(columns) == ESSENTIA.columns
         manifest = make_manifest(
             labels,
             thresholds=np.float32(thresholds).tolist(),
             system=system.name,
             inputs={AUDIO: ESSENTIA if is_essentia else FeatureSpec.of_columns("test", columns)},
-            preprocessing=preparation.describe(),
-            architecture=Architecture(inputs=preparation.width, network=settings),
+            preprocessing=description.preprocessing,
+            architecture=Architecture(inputs=model.preparation.shape[0], network=description.network),
         )
         uri = str(tmp_path / f"bundle-{len(columns)}-{fused}")
-        tensors = to_tensors(preparation, network.state_dict())
-        assert write_bundle(uri, manifest, tensors, EXAMPLES.empty_table(), "")
-        return read_bundle(uri), preparation.eval(), network.eval()
+        assert write_bundle(uri, manifest, to_tensors(model), EXAMPLES.empty_table(), "")
+        model.eval()
+        return read_bundle(uri), model.preparation, model.network
 
     return make
 
@@ -480,7 +484,7 @@ def write_run() -> Callable[..., Any]:
         rows_of = {name: sum(map(stated, shards)) for name, shards in items.items()} | (planned or {})
         schema = pa.schema([("recording_id", pa.string()), ("features", list_of(pa.float32()))])
         ledger = Ledger.claim(output, "data", schema, make_identity("job", {}), resume=True)
-        work_items = [WorkItem(name, "table", (), rows_of[name]) for name in items]
+        work_items = [WorkItem(name, "table", (), rows_of[name], is_counted=True) for name in items]
         settle_plans(output, Inventory(()), lambda *_: work_items, rows_per_shard)
         summaries = []
         for name, shards in items.items():

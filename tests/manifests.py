@@ -1,8 +1,6 @@
 """A manifest in order, for tests that need some bundle."""
 
 from genre_ray.bundles.manifest import (
-    AUDIO,
-    GENRES,
     VERSION,
     Architecture,
     Data,
@@ -17,6 +15,7 @@ from genre_ray.decisions.policy import PolicyDescription
 from genre_ray.features.spec import FeatureSpec
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.models.description import PreparationDescription
+from genre_ray.systems.description import AUDIO, GENRES
 
 
 def make_manifest(labels=("jazz", "rock"), *, taxonomy="folders", columns="ab", thresholds=None, **changes):

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from genre_ray.bundles.files import Bundle
-from genre_ray.bundles.manifest import AUDIO
 from genre_ray.errors import InputError
 from genre_ray.features.spec import FeatureSpec
+from genre_ray.systems.description import AUDIO
 
 _SHOWN = 5
 

@@ -15,15 +15,10 @@ from genre_ray.decisions.fitting import ValidationMetrics
 from genre_ray.decisions.policy import Policy, PolicyDescription
 from genre_ray.errors import InputError
 from genre_ray.features.spec import FeatureSpec
-from genre_ray.models.description import PreparationDescription
+from genre_ray.models.description import OutputDescription, OutputName, PreparationDescription
+from genre_ray.systems.description import ModelDescription
 
 VERSION: Final = 1
-
-AUDIO = "audio"
-"""The modality of everything that was computed from a recording's sound."""
-
-GENRES = "genres"
-"""The name of the task of a network that has one."""
 
 _SHOWN_ERRORS, _SHOWN_CHARACTERS = 3, 80
 
@@ -53,8 +48,9 @@ class TaskDescription(Description):
     """One output of the network."""
 
     kind: Literal["multi_label", "single_label"] = Field(description="how many labels a row may have")
-    output: Literal["sigmoid", "softmax", "cosine"] = Field(description="what makes scores of the network's logits")
+    output: OutputName = Field(description="what makes scores of the network's values")
     labels: tuple[str, ...] = Field(min_length=1, description="label of each score, in their order")
+    factors: int | None = Field(None, ge=1, description="dimensions of the label factors, for the output cosine")
 
 
 class TargetDescription(Description):
@@ -85,7 +81,7 @@ class Metrics(Description):
 
     targets: dict[str, ValidationMetrics] = Field(description="by taxonomy")
     best_epoch: int = Field(ge=1, description="the epoch whose weights were kept, counted from 1")
-    history: tuple[dict[str, float], ...] = Field(description="losses of each epoch")
+    history: tuple[dict[str, float], ...] = Field(description="metrics of each epoch")
 
 
 class SourceDescription(Description):
@@ -147,6 +143,21 @@ class Manifest(Description):
             if task is None or not all(0 <= column < len(task.labels) for column in target.columns):
                 raise ValueError(f"expected columns of one of the tasks in the target {taxonomy!r}, found others")
         return self
+
+    @property
+    def model(self) -> ModelDescription:
+        """What the model is made from, except for its tensors."""
+        return ModelDescription(
+            system=self.system,
+            network=self.architecture.network,
+            preprocessing=self.preprocessing,
+            outputs={
+                name: OutputDescription(
+                    output=task.output, labels=len(task.labels), width=task.factors or len(task.labels)
+                )
+                for name, task in self.tasks.items()
+            },
+        )
 
     @property
     def task(self) -> TaskDescription:

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genre_ray.bundles.files import Bundle
-from genre_ray.bundles.manifest import GENRES, TargetDescription
+from genre_ray.bundles.manifest import TargetDescription
 from genre_ray.decisions.consistency import Pair
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import ConfigurationError
+from genre_ray.systems.description import GENRES
 
 
 @dataclass(frozen=True)

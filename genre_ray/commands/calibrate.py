@@ -12,8 +12,8 @@ from genre_ray.bundles.examples import read_examples, trained_on
 from genre_ray.bundles.files import Bundle, read_bundle, write_bundle
 from genre_ray.bundles.manifest import Lineage, Manifest
 from genre_ray.bundles.targets import Target, find_target
-from genre_ray.commands.learning import already_done
-from genre_ray.config import JobConfiguration
+from genre_ray.commands.learning import bundle_document
+from genre_ray.commands.settings import IdentifierConfiguration
 from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
 from genre_ray.errors import InputError
 from genre_ray.labels.space import label_matrix
@@ -23,16 +23,16 @@ from genre_ray.predictions.rows import predictions_properties
 from genre_ray.reports.card import card
 from genre_ray.reports.inputs import Truth, predictions_of_table, truth_of_examples, truth_of_file
 from genre_ray.runs.batch import run_batch
-from genre_ray.runs.identity import Identity, claim, make_identity, run_id
+from genre_ray.runs.identity import Identity, make_identity, run_id
+from genre_ray.runs.output import Output
 from genre_ray.sources.tables import TableRows
 from genre_ray.storage import objects, tables
-from genre_ray.truth.identifiers import Identifiers, read_identifiers
 from genre_ray.truth.run_file import format_run
 
 logger = logging.getLogger(__name__)
 
 
-class CalibrateConfiguration(JobConfiguration):
+class CalibrateConfiguration(IdentifierConfiguration):
     """Fit how a bundle's scores become labels anew; OUTPUT becomes a bundle. With relabel, OUTPUT/predictions instead.
 
     The scores are those of all labels in a predictions table, made by the bundle or by one with the same model.
@@ -42,8 +42,6 @@ class CalibrateConfiguration(JobConfiguration):
     predictions: str = Field(description="predictions table with all scores")
     target: str | None = Field(None, description="taxonomy to decide in; the bundle's own when not given")
     ground_truth: str | None = Field(None, description="TSV to fit on; the bundle's validation part when not given")
-    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
-    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     decisions: DecisionSettings = DecisionSettings()
     relabel: bool = Field(False, description="give the stored scores the bundle's labels: OUTPUT/predictions")
     run_tsv: bool = Field(False, description="with relabel: write OUTPUT/run.tsv too, in the task's format")
@@ -95,29 +93,23 @@ def _fit(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) 
         bundles=[bundle.bundle_id],
         predictions_version=tables.open_table(configuration.predictions).version(),
     )
-    if already_done(configuration, identity):
+    output = Output(configuration.output, identity, configuration.resume)
+    document = bundle_document(output.uri)
+    if output.is_complete(document):
         return 0
-    scratch = objects.join(objects.absolute(configuration.output), "_run")
-    claim(objects.join(scratch, "claim.json"), configuration.output, identity, resume=configuration.resume)
     manifest = _decided_anew(configuration, bundle, target, truth, identity)
     examples = read_examples(bundle.uri)
-    if not write_bundle(configuration.output, manifest, bundle.tensors, examples, card(manifest)):
-        already_done(configuration, identity)
-        return 0
-    objects.delete_folder(scratch)
+    output.claim(document)
+    output.complete(document, lambda: write_bundle(output.uri, manifest, bundle.tensors, examples, card(manifest)))
     logger.info("%s: bundle written, %s decided anew", configuration.output, target.taxonomy)
     return 0
-
-
-def _identifiers(configuration: CalibrateConfiguration) -> Identifiers:
-    return read_identifiers(configuration.identifiers, configuration.redirects)
 
 
 def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) -> Truth:
     """What to fit on: nothing that the model, or a network inside it, was trained on."""
     if configuration.ground_truth is None:
         return truth_of_examples(bundle.uri, "validation", target.taxonomy).first(configuration.limit)
-    given = truth_of_file(configuration.ground_truth, _identifiers(configuration))
+    given = truth_of_file(configuration.ground_truth, configuration.read_identifiers())
     learnt = trained_on(read_examples(bundle.uri))
     kept = [item for item in zip(given.recording_ids, given.labels, strict=True) if item[0] not in learnt]
     if len(kept) < len(given.labels):
@@ -134,7 +126,7 @@ def _decided_anew(
     """The bundle's manifest with a new policy of its target, and where that comes from."""
     labels = target.labels
     known = dict(zip(truth.recording_ids, truth.labels, strict=True))
-    predictions = predictions_of_table(configuration.predictions, known, _identifiers(configuration))
+    predictions = predictions_of_table(configuration.predictions, known, configuration.read_identifiers())
     matrix = label_matrix([known[recording] for recording in predictions.recording_ids], labels)
     labelled = matrix.sum(axis=1) > 0
     if predictions.scores is None or predictions.scores.raw is None or not labelled.any():

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 
 from genre_ray import __version__
 from genre_ray.bundles.files import read_manifest
-from genre_ray.config import JobConfiguration, Settings
+from genre_ray.commands.settings import IdentifierConfiguration
+from genre_ray.config import Settings
 from genre_ray.reports.evaluation import evaluate
 from genre_ray.reports.groups import read_groups, roll_up
 from genre_ray.reports.html import render
@@ -24,9 +25,10 @@ from genre_ray.reports.inputs import (
     truth_of_file,
 )
 from genre_ray.reports.result import EvaluationResult
-from genre_ray.runs.identity import documented, make_identity, run_id
+from genre_ray.runs.identity import make_identity
+from genre_ray.runs.output import Document, Output
 from genre_ray.storage import objects, tables
-from genre_ray.truth.identifiers import Identifiers, read_identifiers
+from genre_ray.truth.identifiers import Identifiers
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +36,26 @@ PartName = Literal["train", "validation", "test"]
 Level = Literal["recording", "release_group", "artist"]
 
 
-class Evaluation(Settings):
-    """One evaluation: what is evaluated, and against what."""
+class EvaluationSettings(Settings):
+    """What is evaluated, and against what. A job has them for its only evaluation, or for each in a list."""
 
-    name: str = Field("evaluation", min_length=1, description="what the report calls it")
+    name: str | None = Field(None, min_length=1, description="what the report calls the evaluation")
     predictions: str | None = Field(None, description="URI of a predictions table")
     run: str | None = Field(None, description="URI of a run TSV, instead of predictions")
     ground_truth: str | None = Field(None, description="URI of a ground truth TSV, taken whole")
     examples: str | None = Field(None, description="URI of a bundle, whose examples are the truth")
-    part: PartName = Field("test", description="part of the examples to evaluate")
+    part: PartName | None = Field(None, description="part of the examples to evaluate; test when not given")
     taxonomy: str | None = Field(None, description="of the examples; that of the predictions when not given")
-    level: Level = Field("recording", description="what to evaluate: recording, or their release_group or artist")
+    level: Level | None = Field(None, description="what to evaluate: recording, or their release_group or artist")
     groups: str | None = Field(None, description="features table that names the groups of another level")
+
+
+class Evaluation(EvaluationSettings):
+    """One evaluation."""
+
+    name: str = Field("evaluation", min_length=1)
+    part: PartName = "test"
+    level: Level = "recording"
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
@@ -60,32 +70,19 @@ class Evaluation(Settings):
         return self
 
 
-class EvaluateConfiguration(JobConfiguration):
+class EvaluateConfiguration(EvaluationSettings, IdentifierConfiguration):
     """Score predictions against the truth and write a report.
 
     Several evaluations are given as a list; a single one also by the settings of the same names at top level.
     """
 
     evaluations: list[Evaluation] = Field([], description="what to evaluate, in the report's order")
-    name: str | None = Field(None, description="of a single evaluation: what the report calls it")
-    predictions: str | None = Field(None, description="of a single evaluation: URI of a predictions table")
-    run: str | None = Field(None, description="of a single evaluation: URI of a run TSV, instead of predictions")
-    ground_truth: str | None = Field(None, description="of a single evaluation: URI of a ground truth TSV, taken whole")
-    examples: str | None = Field(
-        None, description="of a single evaluation: URI of a bundle, whose examples are the truth"
-    )
-    part: PartName | None = Field(None, description="of a single evaluation: part of the examples, test when not given")
-    taxonomy: str | None = Field(None, description="of a single evaluation: taxonomy of the examples")
-    level: Level | None = Field(None, description="of a single evaluation: recording, release_group or artist")
-    groups: str | None = Field(None, description="of a single evaluation: features table that names the groups")
-    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
-    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     title: str = Field("Evaluation", description="title of the report")
     seed: int = Field(0, ge=0, description="seed of the random baseline")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        single = [name for name in Evaluation.model_fields if getattr(self, name) is not None]
+        single = [name for name in EvaluationSettings.model_fields if getattr(self, name) is not None]
         if self.evaluations and single:
             raise ValueError(f"give either evaluations or {', '.join(single)}, not both")
         names = [evaluation.name for evaluation in self.wanted()]
@@ -98,7 +95,7 @@ class EvaluateConfiguration(JobConfiguration):
         """The evaluations, however they were given."""
         if self.evaluations:
             return self.evaluations
-        single = {name: getattr(self, name) for name in Evaluation.model_fields}
+        single = {name: getattr(self, name) for name in EvaluationSettings.model_fields}
         return [Evaluation(**{name: value for name, value in single.items() if value is not None})]
 
 
@@ -114,26 +111,26 @@ def run(configuration: EvaluateConfiguration) -> int:
             logger.info("would evaluate %s", evaluation.model_dump(exclude_none=True))
         return 0
     sources = {evaluation.name: _contents(evaluation) for evaluation in configuration.wanted()}
-    named = [uri for uri in (configuration.identifiers, configuration.redirects) if uri is not None]
+    named = configuration.identifier_files()
     names = {"names": [_sha256(uri) for uri in named]} if named else {}
     identity = make_identity("evaluate", configuration.identity(), sources=sources, **names)
-    page = objects.join(configuration.output, "report.html")
-    document_uri = objects.join(configuration.output, "report.json")
-    if documented(document_uri, configuration.output, identity, resume=configuration.resume):
-        logger.info("nothing to do, run %s is complete, report: %s", run_id(identity), page)
+    output = Output(configuration.output, identity, configuration.resume)
+    report = Document(configuration.output, "report.json")
+    if output.is_complete(report):
         return 0
-    identifiers = read_identifiers(configuration.identifiers, configuration.redirects)
+    identifiers = configuration.read_identifiers()
     results = [_evaluate(evaluation, configuration, identifiers) for evaluation in configuration.wanted()]
     document = {
         "genre_ray": __version__,
-        "run_id": run_id(identity),
+        "run_id": output.run,
         "identity": identity,
         "evaluations": [result.as_dict() for result in results],
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    page = objects.join(output.uri, "report.html")
+    output.claim(report)
     objects.write_bytes(page, render(results, configuration.title, __version__).encode())
-    if not objects.put_if_absent(document_uri, text.encode()):
-        documented(document_uri, configuration.output, identity, resume=True)  # another run's is an error
+    output.complete(report, lambda: objects.put_if_absent(report.uri, text.encode()))
     logger.info("report of %d evaluations: %s", len(results), page)
     return 0
 

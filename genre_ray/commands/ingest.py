@@ -1,39 +1,44 @@
-"""`ingest`: AcousticBrainz documents → features table, rejected table."""
+"""`ingest`: AcousticBrainz documents, or FMA's published features → features table, rejected table."""
+
+from typing import Literal
 
 from pydantic import Field
 
-from genre_ray.config import JobConfiguration
+from genre_ray.commands.settings import DocumentConfiguration
+from genre_ray.features import fma
 from genre_ray.features.essentia.columns import ESSENTIA
 from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.runs.batch import run_batch
-from genre_ray.sources.documents.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
-from genre_ray.sources.documents.source import DocumentSource, refuse_output_among
+from genre_ray.runs.stages import Source, Stage
+from genre_ray.sources.fma import FmaFeatures
 
 
-class IngestConfiguration(JobConfiguration):
-    """Read AcousticBrainz documents into OUTPUT/features and OUTPUT/rejected."""
+class IngestConfiguration(DocumentConfiguration):
+    """Read AcousticBrainz documents, or FMA's features, into OUTPUT/features and OUTPUT/rejected."""
 
-    inputs: tuple[str, ...] = Field(min_length=1, description="folders, archives or documents, local or s3://")
-    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="a larger document is rejected unread")
-    max_members: int = Field(MAX_MEMBERS, ge=1, description="an archive with more members ends there")
-    max_expansion: float = Field(MAX_EXPANSION, gt=0, description="so does one with a larger ratio of content to size")
+    inputs: tuple[str, ...] = Field(
+        min_length=1, description="folders, archives or documents, or FMA's features.csv; local or s3://"
+    )
+    format: Literal["acousticbrainz", "fma"] = Field(
+        "acousticbrainz", description="what the inputs are: documents of acousticbrainz, or features.csv of fma"
+    )
 
 
 def run(configuration: IngestConfiguration) -> int:
     """Carry the job out; return its exit code."""
-    refuse_output_among(configuration.inputs, configuration.output)
-    source = DocumentSource(
-        configuration.inputs,
-        configuration.limit,
-        configuration.max_document_bytes,
-        configuration.max_members,
-        configuration.max_expansion,
-    )
+    source: Source
+    stage: Stage
+    if configuration.format == "fma":
+        source = FmaFeatures(configuration.inputs, configuration.limit)
+        spec = fma.spec(source.columns())
+        stage = fma.ParseMeasurements(spec.columns)
+    else:
+        source, spec, stage = configuration.document_source(configuration.inputs), ESSENTIA, ParseDocuments()
     return run_batch(
         configuration,
         job="ingest",
         table="features",
         source=source,
-        stages=[ParseDocuments()],
-        properties=ESSENTIA.properties(),
+        stages=[stage],
+        properties=spec.properties(),
     )

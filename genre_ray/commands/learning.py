@@ -1,19 +1,15 @@
 """What `train` and `fuse` share: the examples they learn from, the training itself and the bundle they leave."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from genre_ray.bundles.examples import with_inner
-from genre_ray.bundles.files import Bundle, is_bundle, read_manifest, write_bundle
+from genre_ray.bundles.files import MODEL, Bundle, write_bundle
 from genre_ray.bundles.manifest import (
-    AUDIO,
-    GENRES,
     VERSION,
     Architecture,
     Data,
@@ -24,26 +20,30 @@ from genre_ray.bundles.manifest import (
     SourceDescription,
     TaskDescription,
 )
-from genre_ray.bundles.predictor import Predictor, to_tensors
+from genre_ray.bundles.predictor import to_tensors
 from genre_ray.bundles.targets import Target
-from genre_ray.config import JobConfiguration, Settings
-from genre_ray.decisions.fitting import DecisionSettings, ValidationMetrics, fit_policy, validation_metrics
-from genre_ray.features.spec import read_spec
-from genre_ray.labels.space import label_matrix
-from genre_ray.labels.taxonomy import Taxonomy
+from genre_ray.commands.deciding import decide
+from genre_ray.commands.settings import IdentifierConfiguration
+from genre_ray.config import Settings
+from genre_ray.decisions.fitting import DecisionSettings, ValidationMetrics
+from genre_ray.errors import ConfigurationError
+from genre_ray.features.spec import FeatureSpec, read_spec
+from genre_ray.models.outputs import Output as NetworkOutput
 from genre_ray.models.preparation import Preparation
-from genre_ray.predictions.aggregate import average_submissions
 from genre_ray.reports.card import card
 from genre_ray.runs import cluster
-from genre_ray.runs.identity import Identity, claim, refuse_other, run_id
+from genre_ray.runs.identity import Identity, run_id
+from genre_ray.runs.output import Document, Output, scratch
 from genre_ray.storage import objects, tables
-from genre_ray.training.examples import Examples, load_rows
-from genre_ray.training.join import Split, join_taxonomies, make_examples
-from genre_ray.training.learner import Task
+from genre_ray.systems.description import AUDIO, ModelDescription
+from genre_ray.systems.system import System, Task
+from genre_ray.training.examples import Examples
+from genre_ray.training.join import Split, make_examples
+from genre_ray.training.learner import Training
 from genre_ray.training.loop import Fitted, fit
-from genre_ray.training.systems import System
-from genre_ray.truth.ground_truth import read_ground_truth
-from genre_ray.truth.identifiers import read_identifiers
+from genre_ray.training.reading import FeaturesTable
+from genre_ray.training.targets import make_outputs
+from genre_ray.training.truths import read_truths, start_identifiers
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +69,12 @@ class Source(Settings):
         return uris | ({"test": self.test_ground_truth} if self.test_ground_truth else {})
 
 
-class LearningConfiguration(JobConfiguration):
+class LearningConfiguration(IdentifierConfiguration):
     """Settings of everything that learns from a features table and a ground truth, or several that are joined."""
 
-    features: str = Field(description="features table, e.g. OUTPUT/features of an ingest")
+    features: str | dict[str, str] = Field(
+        description="features table, e.g. OUTPUT/features of an ingest; or several, by their modality"
+    )
     taxonomy: str | None = Field(
         None,
         description="name of the taxonomy that the labels belong to; of several sources, the one predicted by default",
@@ -88,12 +90,13 @@ class LearningConfiguration(JobConfiguration):
     unlabelled: Literal["negative", "masked"] = Field(
         "negative", description="what labels are to a recording that their sources did not annotate: negative or masked"
     )
-    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
-    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     split: Split = Split()
     decisions: DecisionSettings = DecisionSettings()
     rules: dict[str, Any] = Field({}, description="training rules that differ from the system's published ones")
     network: dict[str, Any] = Field({}, description="network settings that differ from the published ones")
+    soft_targets: dict[str, str] = Field(
+        {}, description="for each task of the system that learns no labels: table of recording_id and values"
+    )
     licences: Licences = Licences()
 
     @model_validator(mode="after")
@@ -118,16 +121,32 @@ class LearningConfiguration(JobConfiguration):
             return dict(sorted(self.sources.items()))
         return {str(self.taxonomy): Source(**{name: getattr(self, name) for name in Source.model_fields})}
 
+    def tables(self) -> dict[str, str]:
+        """The features tables by modality, however they were given."""
+        return {AUDIO: self.features} if isinstance(self.features, str) else self.features
+
+    def versions(self) -> dict[str, Any]:
+        """The versions of all tables that are learnt from, for the run's identity."""
+        uris = {"features": self.tables(), "soft_targets": self.soft_targets}
+        return {
+            f"{name}_versions": {key: tables.open_table(uri).version() for key, uri in found.items()}
+            for name, found in uris.items()
+            if found
+        }
+
     def default_taxonomy(self) -> str:
         """The taxonomy that the bundle predicts when it is not asked for another."""
         return self.taxonomy or min(self.sources)
+
+
+Prepare = Callable[[Examples, Sequence[FeaturesTable]], Preparation]
 
 
 def learn(
     configuration: LearningConfiguration,
     system: System,
     identity: Identity,
-    prepare: Callable[[Examples, int], Preparation],
+    prepare: Prepare,
     inner: Sequence[Bundle] = (),
 ) -> int:
     """Train `system` on what the configuration names and write the bundle.
@@ -135,149 +154,128 @@ def learn(
     Args:
         configuration: the job's.
         system: what is trained.
-        identity: the run's, which pins the version of the features table.
-        prepare: (examples, version of the table) → what the network's inputs are made with.
+        identity: the run's, which pins the versions of the features tables.
+        prepare: (examples, features tables) → what the network's inputs are made with.
         inner: the bundles whose networks the preparation holds.
 
     Returns:
         The job's exit code.
     """
     network, rules = system.resolve_network(configuration.network), system.resolve_rules(configuration.rules)
-    if not configuration.dry_run and already_done(configuration, identity):
-        return 0
-    version = identity["features_version"]
-    read_spec(configuration.features)  # refuses what is not a features table
-    examples = _read_examples(configuration, version)
+    output = Output(configuration.output, identity, configuration.resume)
+    document = bundle_document(output.uri)
+    if not configuration.dry_run:
+        if output.is_complete(document):
+            return 0
+        cluster.connect()
+    specs = read_specs(configuration)
+    features = [
+        FeaturesTable(objects.absolute(uri), identity["features_versions"][modality], specs[modality].values)
+        for modality, uri in configuration.tables().items()
+    ]
+    examples = _read_examples(configuration, system, features, identity)
     if configuration.dry_run:
         logger.info("would train %s on them with %s", system.name, rules)
         return 0
-    preparation = prepare(examples, version)
-    scratch = objects.join(objects.absolute(configuration.output), "_run")
+    preparation, outputs = prepare(examples, features), make_outputs(system, examples)
     # Two trainings at once would mix their files; what is wrong with the inputs was said before, and claims nothing.
-    claim(objects.join(scratch, "claim.json"), configuration.output, identity, resume=configuration.resume)
-    # Workers have working directories of their own.
-    features = objects.absolute(configuration.features)
-    task = Task(system, network, rules, preparation, features, version, examples)
-    cluster.connect()
+    output.claim(document)
+    training = Training(system, network, rules, preparation, outputs, tuple(features), examples)
     # Another run's checkpoints are not this one's, even where neither came to its bundle.
-    fitted = fit(task, objects.join(scratch, run_id(identity)), configuration.execution)
+    fitted = fit(training, objects.join(scratch(objects.absolute(output.uri)), output.run), configuration.execution)
     logger.info("best of %d epochs is %d", len(fitted.history), fitted.best_epoch + 1)
-    trained = task.build_network()
-    trained.load_state_dict(fitted.weights)
-    targets, metrics = _decide(task, Predictor(task.preparation, trained, system.outputs), configuration.decisions)
-    manifest = _describe(configuration, identity, task, fitted, targets, metrics, inner)
-    tensors = to_tensors(preparation, fitted.weights)
+    model = training.build()
+    model.network.load_state_dict(fitted.weights)
+    targets, metrics = decide(training, model, configuration.decisions)
+    manifest = _describe(configuration, identity, training, model.describe(), fitted, targets, metrics, specs, inner)
     learnt = with_inner(examples.per_recording(), inner)
-    if not write_bundle(configuration.output, manifest, tensors, learnt, card(manifest)):
-        already_done(configuration, identity)  # another run's is an error, this run's is as good
-        return 0
-    objects.delete_folder(scratch)
+    output.complete(document, lambda: write_bundle(output.uri, manifest, to_tensors(model), learnt, card(manifest)))
     reached = ", ".join(f"{taxonomy} {found.roc_auc or 0:.4f}" for taxonomy, found in metrics.items())
     logger.info("%s: bundle written, validation ROC AUC: %s", configuration.output, reached)
     return 0
 
 
-def already_done(configuration: JobConfiguration, identity: Identity) -> bool:
-    """Whether the output holds this run's bundle.
-
-    Raises:
-        OutputTakenError: it holds another's, or this one's without `resume`.
-    """
-    if not is_bundle(configuration.output):
-        return False
-    _, manifest = read_manifest(configuration.output)
-    refuse_other(configuration.output, manifest.lineage.identity, identity, resume=configuration.resume)
-    logger.info("%s: nothing to do, run %s is complete", configuration.output, run_id(identity))
-    return True
+def bundle_document(output: str) -> Document:
+    """The document that completes a bundle."""
+    return Document(output, MODEL, ("lineage", "identity"))
 
 
-def _read_examples(configuration: LearningConfiguration, version: int) -> Examples:
-    sources, identifiers = {}, read_identifiers(configuration.identifiers, configuration.redirects)
-    for taxonomy, source in configuration.truths().items():
-        truths = {part: read_ground_truth(uri) for part, uri in source.uris().items()}
-        split, limit = configuration.split, configuration.limit
-        found = make_examples(configuration.features, version, truths, split, limit, identifiers)
-        logger.info("%s: %s", taxonomy, _counted(found))
-        sources[taxonomy] = found
-    joined = join_taxonomies(sources, masked=configuration.unlabelled == "masked")
-    if len(sources) > 1:
-        logger.info("joined: %s", _counted(joined))
-    return joined
+def read_specs(configuration: LearningConfiguration) -> dict[str, FeatureSpec]:
+    """What the features of each modality are."""
+    return {modality: read_spec(uri) for modality, uri in configuration.tables().items()}
 
 
-def _counted(examples: Examples) -> str:
-    counts = ", ".join(f"{count} {part}" for part, count in sorted(Counter(examples.parts.tolist()).items()))
-    return f"{len(examples.labels)} labels, rows: {counts}"
+def _read_examples(
+    configuration: LearningConfiguration, system: System, features: Sequence[FeaturesTable], identity: Identity
+) -> Examples:
+    soft = {task.name for task in system.tasks if task.soft}
+    if soft != {*configuration.soft_targets}:
+        raise ConfigurationError(
+            f"soft_targets: expected tables for {', '.join(sorted(soft)) or 'no task'} of the system {system.name}, "
+            f"found {', '.join(configuration.soft_targets) or 'none'}; name a table for each of these tasks"
+        )
+    identifiers = start_identifiers(configuration.identifiers, configuration.redirects)
+    examples = make_examples(
+        features,
+        read_truths({taxonomy: source.uris() for taxonomy, source in configuration.truths().items()}, identifiers),
+        configuration.split,
+        identifiers=identifiers,
+        limit=configuration.limit,
+        masked=configuration.unlabelled == "masked",
+        soft={
+            task: (objects.absolute(uri), identity["soft_targets_versions"][task])
+            for task, uri in configuration.soft_targets.items()
+        },
+    )
+    counts = ", ".join(f"{count} {part}" for part, count in examples.count_parts().items())
+    logger.info("%d labels, %d rows of recordings: %s", len(examples.labels), len(examples), counts)
+    return examples
 
 
 def _describe(
     configuration: LearningConfiguration,
     identity: Identity,
-    task: Task,
+    training: Training,
+    model: ModelDescription,
     fitted: Fitted,
     targets: Sequence[Target],
     metrics: dict[str, ValidationMetrics],
+    specs: Mapping[str, FeatureSpec],
     inner: Sequence[Bundle],
 ) -> Manifest:
+    system, examples = training.system, training.examples
     return Manifest(
         version=VERSION,
-        system=task.system.name,
-        source=task.system.source,
+        system=system.name,
+        source=system.source,
         taxonomy=configuration.default_taxonomy(),
-        inputs={AUDIO: read_spec(configuration.features)},
-        preprocessing=task.preparation.describe(),
-        architecture=Architecture(inputs=task.preparation.width, network=task.network.model_dump(mode="json")),
-        rules=task.rules.model_dump(mode="json"),
-        tasks={
-            GENRES: TaskDescription(
-                kind=task.system.outputs.task, output=task.system.output, labels=task.examples.labels
-            )
-        },
+        inputs=dict(specs),
+        preprocessing=model.preprocessing,
+        architecture=Architecture(inputs=math.prod(training.preparation.shape), network=model.network),
+        rules=training.rules.model_dump(mode="json"),
+        tasks={task.name: _describe_task(task, training.outputs[task.name], examples) for task in system.tasks},
         targets={target.taxonomy: target.describe() for target in targets},
         metrics=Metrics(targets=metrics, best_epoch=fitted.best_epoch + 1, history=tuple(fitted.history)),
-        data=_data(task, configuration.unlabelled),
+        data=_data(examples, configuration.unlabelled),
         lineage=Lineage(run_id=run_id(identity), identity=identity, inner=tuple(bundle.bundle_id for bundle in inner)),
         licences=configuration.licences,
     )
 
 
-def _data(task: Task, unlabelled: Literal["negative", "masked"]) -> Data:
-    rows = task.examples.of("train").rows
-    extractors: Counter[str] = Counter()
-    start = 0
-    for batch in tables.read_batches(task.features_uri, ["extractor"], version=task.features_version, batch_rows=65536):
-        low, high = np.searchsorted(rows, [start, start + batch.num_rows])
-        extractors.update(batch.column("extractor").take(pa.array(rows[low:high] - start)).to_pylist())
-        start += batch.num_rows
-    parts = dict(zip(task.examples.recording_ids.tolist(), task.examples.parts.tolist(), strict=True))
+def _describe_task(task: Task, output: NetworkOutput, examples: Examples) -> TaskDescription:
+    labels = tuple(map(str, range(output.labels))) if task.soft else examples.labels
+    factors = output.width if output.name == "cosine" else None
+    return TaskDescription(kind=output.kind, output=output.name, labels=labels, factors=factors)
+
+
+def _data(examples: Examples, unlabelled: Literal["negative", "masked"]) -> Data:
     return Data(
-        recordings=dict(sorted(Counter(parts.values()).items())),
-        rows=len(task.examples),
+        recordings=examples.count_parts(),
+        rows=len(examples),
         sources={
             taxonomy: SourceDescription(recordings=found.coverage.stated, unmatched_share=round(found.coverage.lost, 6))
-            for taxonomy, found in task.examples.taxonomies.items()
+            for taxonomy, found in examples.taxonomies.items()
         },
-        extractors={name or "unknown": count for name, count in extractors.most_common()},
+        extractors=dict(examples.extractors),
         unlabelled=unlabelled,
     )
-
-
-def _decide(
-    task: Task, predictor: Predictor, settings: DecisionSettings
-) -> tuple[list[Target], dict[str, ValidationMetrics]]:
-    """Each taxonomy's target and metrics, from the validation recordings that it annotated itself."""
-    validation = task.examples.of("validation")
-    batches = load_rows(task.features_uri, task.features_version, validation.rows)
-    scores = np.concatenate([predictor.scores(batch) for batch in batches])
-    targets, metrics = [], {}
-    for taxonomy, annotations in validation.taxonomies.items():
-        there = annotations.annotated
-        ids = validation.recording_ids[there].tolist()
-        recordings, means = average_submissions(ids, scores[np.ix_(there, annotations.columns)])
-        label_sets = dict(zip(ids, annotations.label_sets[there], strict=True))
-        truth = label_matrix([label_sets[recording] for recording in recordings], annotations.labels)
-        pairs = Taxonomy.of_names(annotations.labels).edges(annotations.labels)
-        fitted = fit_policy(annotations.labels, pairs, truth, means, settings)
-        targets.append(Target(taxonomy, annotations.columns, fitted.policy, tuple(pairs)))
-        metrics[taxonomy] = validation_metrics(fitted, truth, means)
-    return targets, metrics

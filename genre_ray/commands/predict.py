@@ -1,38 +1,42 @@
 """`predict`: documents or a features table + a bundle → predictions table, run TSV on request."""
 
 import logging
+from collections.abc import Mapping
 
 from pydantic import Field, model_validator
 
-from genre_ray.bundles.files import read_bundle
+from genre_ray.bundles.files import Bundle, read_bundle
 from genre_ray.bundles.inputs import check_input
 from genre_ray.bundles.targets import Target, find_target
-from genre_ray.config import JobConfiguration
+from genre_ray.commands.settings import DocumentConfiguration
+from genre_ray.errors import ConfigurationError
 from genre_ray.features.essentia.columns import ESSENTIA
 from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.features.spec import read_spec
 from genre_ray.predictions.aggregate import recording_labels
 from genre_ray.predictions.mapped import MappedTarget, map_target
+from genre_ray.predictions.modalities import PREFIX, AddModalities
 from genre_ray.predictions.rows import predictions_properties
 from genre_ray.predictions.score import ScoreStage
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.stages import Resources, Source, Stage
-from genre_ray.sources.documents.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
-from genre_ray.sources.documents.source import DocumentSource, refuse_output_among
 from genre_ray.sources.tables import TableRows
-from genre_ray.storage import objects
+from genre_ray.storage import objects, tables
+from genre_ray.training.reading import FeaturesTable
 from genre_ray.truth.mapping_table import read_mapping
 from genre_ray.truth.run_file import format_run
 
 logger = logging.getLogger(__name__)
 
 
-class PredictConfiguration(JobConfiguration):
+class PredictConfiguration(DocumentConfiguration):
     """Label a catalog with a bundle; writes OUTPUT/predictions, OUTPUT/rejected and on request OUTPUT/run.tsv."""
 
     bundle: str = Field(description="the bundle to predict with")
     inputs: tuple[str, ...] = Field((), description="documents: folders, archives or files, local or s3://")
-    features: str | None = Field(None, description="a features table, instead of inputs")
+    features: str | dict[str, str] | None = Field(
+        None, description="a features table, instead of inputs; or for a bundle of several, by their modality"
+    )
     target: str | None = Field(None, description="taxonomy to predict; the bundle's default when not given")
     mapping: str | None = Field(
         None, description="mapping table, as of reconcile, for a target that the bundle was not trained for"
@@ -40,9 +44,6 @@ class PredictConfiguration(JobConfiguration):
     all_scores: bool = Field(False, description="store the scores of all labels too")
     run_tsv: bool = Field(False, description="write OUTPUT/run.tsv in the task's format")
     half_precision: bool = Field(False, description="multiply in bfloat16: faster, scores differ by some thousandths")
-    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="a larger document is rejected unread")
-    max_members: int = Field(MAX_MEMBERS, ge=1, description="an archive with more members ends there")
-    max_expansion: float = Field(MAX_EXPANSION, gt=0, description="so does one with a larger ratio of content to size")
 
     @model_validator(mode="after")
     def _one_catalog(self) -> "PredictConfiguration":
@@ -71,21 +72,20 @@ def run(configuration: PredictConfiguration) -> int:
     )
     source: Source
     stages: list[Stage]
+    versions: dict[str, int] = {}
     if configuration.features is None:
         check_input(bundle, ESSENTIA, "documents")
-        refuse_output_among(configuration.inputs, configuration.output)
-        source = DocumentSource(
-            configuration.inputs,
-            configuration.limit,
-            configuration.max_document_bytes,
-            configuration.max_members,
-            configuration.max_expansion,
-        )
+        source = configuration.document_source(configuration.inputs)
         stages = [ParseDocuments(), score]
     else:
-        source = TableRows(configuration.features, limit=configuration.limit, columns=ScoreStage.columns)
-        check_input(bundle, read_spec(configuration.features), configuration.features)
+        given = _features(configuration.features, bundle)
+        first, *others = given
+        source = TableRows(given[first], limit=configuration.limit, columns=ScoreStage.columns)
         stages = [score]
+        if others:
+            versions |= {modality: tables.open_table(given[modality]).version() for modality in others}
+            stages = [_add_modalities(bundle, given, versions), score]
+            score.features = ("features", *(PREFIX + modality for modality in others))
     code = run_batch(
         configuration,
         job="predict",
@@ -94,6 +94,7 @@ def run(configuration: PredictConfiguration) -> int:
         stages=stages,
         properties=predictions_properties(target.policy, target.taxonomy),
         bundles=[bundle.bundle_id],
+        **({"features_versions": versions} if versions else {}),
         **({} if mapping is None else {"mapping_sha256": mapping.sha256}),
     )
     if configuration.run_tsv and not configuration.dry_run:
@@ -101,3 +102,30 @@ def run(configuration: PredictConfiguration) -> int:
         objects.write_bytes(uri, format_run(recording_labels(objects.join(configuration.output, "predictions"))))
         logger.info("%s written", uri)
     return code
+
+
+def _features(given: str | dict[str, str], bundle: Bundle) -> dict[str, str]:
+    """The features tables by modality, in the order of the bundle's inputs.
+
+    Raises:
+        ConfigurationError: a modality is missing or unknown.
+        InputError: a table holds other features than the bundle takes.
+    """
+    inputs = bundle.manifest.inputs
+    found = dict.fromkeys(inputs, given) if isinstance(given, str) and len(inputs) == 1 else given
+    if isinstance(found, str) or {*found} != {*inputs}:
+        raise ConfigurationError(
+            f"--features: the bundle {bundle.uri} takes {', '.join(inputs)}; name a features table for each of them, "
+            "under features in a file of settings"
+        )
+    for modality, uri in found.items():
+        check_input(bundle, read_spec(uri), uri, modality)
+    return {modality: found[modality] for modality in inputs}
+
+
+def _add_modalities(bundle: Bundle, given: Mapping[str, str], versions: Mapping[str, int]) -> AddModalities:
+    others = {
+        modality: FeaturesTable(objects.absolute(given[modality]), version, bundle.manifest.inputs[modality].values)
+        for modality, version in versions.items()
+    }
+    return AddModalities(others, ScoreStage.columns)

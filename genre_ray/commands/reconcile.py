@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from genre_ray import __version__
-from genre_ray.config import JobConfiguration, Settings
+from genre_ray.commands.settings import IdentifierConfiguration
+from genre_ray.config import Settings
 from genre_ray.errors import InputError
 from genre_ray.labels.co_occurrence import BLOCK_RECORDINGS, CoOccurrence
 from genre_ray.labels.conflicts import Conflict, name_conflicts, parent_conflicts, without_counterpart
@@ -24,10 +25,11 @@ from genre_ray.labels.mapping import Relations, Rule
 from genre_ray.labels.space import label_matrix
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.labels.taxonomy_files import read_taxonomy
-from genre_ray.runs.identity import documented, make_identity, run_id
+from genre_ray.runs.identity import make_identity
+from genre_ray.runs.output import Document, Output
 from genre_ray.storage import objects
 from genre_ray.truth.ground_truth import read_ground_truth
-from genre_ray.truth.identifiers import Identifiers, read_identifiers
+from genre_ray.truth.identifiers import Identifiers
 from genre_ray.truth.mapping_table import MappingRow, format_mapping, format_table
 
 logger = logging.getLogger(__name__)
@@ -40,12 +42,10 @@ class Source(Settings):
     taxonomy: str | None = Field(None, description="its tree, as .yaml or FMA's .csv; the labels' names when not given")
 
 
-class ReconcileConfiguration(JobConfiguration):
+class ReconcileConfiguration(IdentifierConfiguration):
     """Learn how the labels of several taxonomies relate from the recordings that they share."""
 
     taxonomies: dict[str, Source] = Field(description="name → ground_truth, and taxonomy where names do not spell it")
-    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
-    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     confidence: float = Field(0.95, gt=0, lt=1, description="of every interval, two-sided")
     inclusion: float = Field(0.5, gt=0, lt=1, description="a label is within another with at least this share in it")
     least: int = Field(5, ge=1, description="recordings that two labels share before they are related")
@@ -69,7 +69,7 @@ class Annotations:
 
 def run(configuration: ReconcileConfiguration) -> int:
     """Carry the job out; return its exit code."""
-    identifiers = read_identifiers(configuration.identifiers, configuration.redirects)
+    identifiers = configuration.read_identifiers()
     sources = {
         name: _read(name, source, identifiers, configuration.limit) for name, source in configuration.taxonomies.items()
     }
@@ -80,9 +80,9 @@ def run(configuration: ReconcileConfiguration) -> int:
     if configuration.dry_run:
         return 0
     identity = make_identity("reconcile", configuration.identity(), sources=_contents(configuration))
-    document = objects.join(configuration.output, "reconcile.json")
-    if documented(document, configuration.output, identity, resume=configuration.resume):
-        logger.info("nothing to do, run %s is complete", run_id(identity))
+    output = Output(configuration.output, identity, configuration.resume)
+    document = Document(configuration.output, "reconcile.json")
+    if output.is_complete(document):
         return 0
     rows: list[MappingRow] = []
     found: list[Conflict] = []
@@ -93,14 +93,14 @@ def run(configuration: ReconcileConfiguration) -> int:
         found += new_conflicts
         summary.append(_summary(ours, theirs, recordings, new_rows, new_conflicts))
         logger.info("%s and %s: %s", ours, theirs, summary[-1])
-    _write(configuration.output, rows, found)
     text = json.dumps(
-        {"genre_ray": __version__, "run_id": run_id(identity), "identity": identity, "pairs": summary},
+        {"genre_ray": __version__, "run_id": output.run, "identity": identity, "pairs": summary},
         indent=1,
         ensure_ascii=False,
     )
-    if not objects.put_if_absent(document, text.encode()):
-        documented(document, configuration.output, identity, resume=True)  # another run's is an error
+    output.claim(document)
+    _write(configuration.output, rows, found)
+    output.complete(document, lambda: objects.put_if_absent(document.uri, text.encode()))
     return 0
 
 
@@ -170,8 +170,8 @@ def _summary(
 
 def _contents(configuration: ReconcileConfiguration) -> dict[str, str]:
     uris = [uri for source in configuration.taxonomies.values() for uri in (*source.ground_truth, source.taxonomy)]
-    uris += [configuration.identifiers, configuration.redirects]
-    return {uri: hashlib.sha256(objects.read_bytes(uri)).hexdigest() for uri in uris if uri is not None}
+    named = [uri for uri in uris if uri is not None] + configuration.identifier_files()
+    return {uri: hashlib.sha256(objects.read_bytes(uri)).hexdigest() for uri in named}
 
 
 def _write(output: str, rows: Sequence[MappingRow], found: Sequence[Conflict]) -> None:

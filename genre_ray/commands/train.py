@@ -1,15 +1,17 @@
 """`train`: a features table + ground truth + a system's name → a bundle."""
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
-from genre_ray.commands.learning import LearningConfiguration, learn
+from genre_ray.commands.learning import LearningConfiguration, learn, read_specs
 from genre_ray.errors import ConfigurationError
-from genre_ray.features.spec import read_spec
 from genre_ray.models.preparation import Preparation
 from genre_ray.runs.identity import make_identity
-from genre_ray.storage import tables
-from genre_ray.training.examples import Examples, load_rows
-from genre_ray.training.systems import find_system
+from genre_ray.systems.system import find_system
+from genre_ray.training.examples import Examples
+from genre_ray.training.passes import map_rows
+from genre_ray.training.reading import FeaturesTable
 
 
 class TrainConfiguration(LearningConfiguration):
@@ -29,15 +31,12 @@ def run(configuration: TrainConfiguration) -> int:
     prepare = system.prepare
     if prepare is None:
         raise ConfigurationError(f"the system {system.name} learns from bundles, found it in train; use the job fuse")
-    version = tables.open_table(configuration.features).version()
-    identity = make_identity("train", configuration.identity(), features_version=version)
+    specs = read_specs(configuration)
+    system.check(specs, ", ".join(configuration.tables().values()))
+    identity = make_identity("train", configuration.identity(), **configuration.versions())
 
-    def prepared(examples: Examples, version: int) -> Preparation:
+    def prepared(examples: Examples, features: Sequence[FeaturesTable]) -> Preparation:
         training = examples.of("train").rows
-        return prepare(
-            read_spec(configuration.features).columns,
-            lambda: load_rows(configuration.features, version, training),
-            configuration.clip_sd,
-        )
+        return prepare(specs, lambda function: map_rows(features, training, function), configuration.clip_sd)
 
     return learn(configuration, system, identity, prepared)

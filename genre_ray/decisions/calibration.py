@@ -8,6 +8,7 @@ Maps are functions of a score's log-odds and rise strictly, so calibration never
 - *platt*: a line (Platt 1999);
 - *pooled*: one line, fitted to all labels, for those without a map of their own;
 - *temperature*: one line through the origin for all labels (Guo et al. 2017);
+- *softmax*: the same for labels of which one is right: their probabilities, sharpened, still sum to 1;
 - *none*: the score as it is.
 """
 
@@ -55,7 +56,7 @@ Position = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 class CalibrationDescription(Description):
     """A calibration as bundles and tables state it; see `Calibration`."""
 
-    method: Method = Field(description="as asked for")
+    method: Method | Literal["softmax"] = Field(description="as asked for, or softmax")
     kinds: tuple[str, ...] = Field(description="the map of each label")
     slopes: tuple[Float32, ...] = Field(description="of each label's line in log-odds")
     intercepts: tuple[Float32, ...] = Field(description="of each label's line in log-odds")
@@ -69,13 +70,13 @@ class Calibration:
     """Maps from scores to probabilities, one a label.
 
     Attributes:
-        method: as asked for.
+        method: as asked for, or `softmax`.
         kinds: (labels,) the map that each label got.
         slopes, intercepts: float32 (labels,), lines in log-odds.
         knots: column of an isotonic label → log-odds of scores and of probabilities, both float32 (knots,) and rising.
     """
 
-    method: Method
+    method: Method | Literal["softmax"]
     kinds: tuple[str, ...]
     slopes: Scores
     intercepts: Scores
@@ -90,6 +91,8 @@ class Calibration:
         """Float32 scores in [0, 1] → probabilities, (recordings, labels); the very scores for the method `none`."""
         if self.method == "none":
             return scores
+        if self.method == "softmax":
+            return sharpen(scores, float(self.slopes[0]))
         odds = log_odds(scores)
         bent = {column: _through(odds[:, column], *knots, self.slopes[column]) for column, knots in self.knots.items()}
         odds *= self.slopes
@@ -164,6 +167,14 @@ def fit_calibration(truth: LabelMatrix, scores: NDArray[np.floating], method: Me
     knots = {int(column): _knots(true, values, int(column)) for column in np.flatnonzero(kinds == "isotonic")}
     slopes, intercepts = lines.T.astype(np.float32)
     return Calibration(method, tuple(kinds.tolist()), slopes, intercepts, knots)
+
+
+def sharpen(scores: Scores, slope: float) -> Scores:
+    """Probabilities that sum to 1 to the power of `slope`, scaled to sum to 1 again; (recordings, labels)."""
+    logits = slope * np.log(np.maximum(scores, np.finfo(np.float32).tiny))
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    sharpened: Scores = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return sharpened
 
 
 def _give_own(

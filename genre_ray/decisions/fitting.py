@@ -17,7 +17,8 @@ from genre_ray.decisions.abstention import CoverageRisk, coverage_risk, expected
 from genre_ray.decisions.calibration import Method, fit_calibration
 from genre_ray.decisions.consistency import Pair
 from genre_ray.decisions.policy import Policy
-from genre_ray.decisions.thresholds import borrowed_thresholds, recording_threshold
+from genre_ray.decisions.softmax import fit_temperature
+from genre_ray.decisions.thresholds import NO_THRESHOLD, borrowed_thresholds, recording_threshold
 from genre_ray.metrics.matrices import LabelMatrix, as_csr
 from genre_ray.metrics.ranking import average_precision, roc_auc
 from genre_ray.metrics.reliability import reliability
@@ -75,6 +76,8 @@ def fit_policy(
     truth: LabelMatrix,
     scores: NDArray[np.floating],
     settings: DecisionSettings,
+    *,
+    single_label: bool = False,
 ) -> Fit:
     """The policy for scores like these.
 
@@ -84,20 +87,26 @@ def fit_policy(
         truth: (recordings, labels), recordings that the model has not learnt from.
         scores: (recordings, labels) as the model gives them.
         settings: what is wanted.
+        single_label: whether exactly one label of each recording is right, and the scores are its probabilities. The
+            most probable label is decided then: no label has a threshold, and the taxonomy changes nothing.
 
     Raises:
         InputError: the shapes differ, or scores cannot be calibrated.
+        ConfigurationError: the calibration is not one for single labels.
     """
     values = np.asarray(scores, dtype=np.float32)
+    fit_maps = fit_temperature if single_label else fit_calibration
     calibrated = Policy(
         labels=tuple(labels),
-        thresholds=np.ones(len(labels), dtype=np.float32),
-        calibration=fit_calibration(truth, values, settings.calibration),
-        pairs=tuple(pairs) if settings.consistent else (),
+        thresholds=np.full(len(labels), NO_THRESHOLD, dtype=np.float32),
+        calibration=fit_maps(truth, values, settings.calibration),
+        pairs=tuple(pairs) if settings.consistent and not single_label else (),
         max_labels=settings.max_labels,
     )
     probabilities = calibrated.probabilities(values)
-    if settings.thresholds == "recording_f":
+    if single_label:
+        thresholds = calibrated.thresholds
+    elif settings.thresholds == "recording_f":
         thresholds = np.full(len(labels), recording_threshold(truth, probabilities))
     else:
         thresholds = borrowed_thresholds(truth, probabilities, calibrated.hierarchy, settings.least_positives)

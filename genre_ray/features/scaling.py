@@ -1,4 +1,7 @@
-"""Standardisation of feature columns, fitted in one streaming pass in which missing values do not count."""
+"""Standardisation of feature columns, fitted in one pass in which missing values do not count.
+
+Batches of rows are summarised independently of each other (`moments`) and merged, so that workers share the pass.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,6 +33,59 @@ class Scaling:
     scale: Vector
 
 
+@dataclass(frozen=True)
+class Moments:
+    """What a batch of rows adds to a scaling, per column: float64 (columns,) each.
+
+    Attributes:
+        count: values that are there.
+        mean: their mean; 0 without any.
+        squares: the sum of their squared deviations from it.
+    """
+
+    count: Vector
+    mean: Vector
+    squares: Vector
+
+
+def moments(batch: Matrix) -> Moments:
+    """The moments of rows (rows, columns); a value that is not finite is missing."""
+    values = batch.astype(np.float64)
+    there = np.isfinite(values)
+    count = there.sum(axis=0).astype(np.float64)
+    mean = np.where(there, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+    return Moments(count, mean, np.square(np.where(there, values - mean, 0.0)).sum(axis=0))
+
+
+def merge_moments(batches: Iterable[Moments]) -> Scaling:
+    """The scaling of all rows from the moments of batches of them.
+
+    The order of the batches changes the last digits only.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    merged: Moments | None = None
+    for batch in batches:
+        if merged is None:
+            merged = batch
+            continue
+        # Chan, Golub and LeVeque 1979: sums of squares about the mean, merged without cancellation.
+        count, mean, squares = merged.count, merged.mean, merged.squares
+        both = np.maximum(count + batch.count, 1)
+        shift = batch.mean - mean
+        mean = mean + shift * batch.count / both
+        squares = squares + batch.squares + np.square(shift) * count * batch.count / both
+        merged = Moments(count + batch.count, mean, squares)
+    if merged is None:
+        raise ValueError("no rows to fit the scaling on")
+    count, mean, squares = merged.count, merged.mean, merged.squares
+    sd = np.sqrt(squares / np.maximum(count, 1))
+    varies = sd > np.maximum(ROUNDING * np.abs(mean), TINY)
+    scale = np.where(varies, 1 / np.where(varies, sd, 1.0), 1.0)
+    return Scaling(np.where(count > 0, mean, 0.0), np.where(count > 0, scale, 0.0))
+
+
 def fit_scaling(batches: Iterable[Matrix]) -> Scaling:
     """Fit on training rows.
 
@@ -39,25 +95,4 @@ def fit_scaling(batches: Iterable[Matrix]) -> Scaling:
     Raises:
         ValueError: there is no batch.
     """
-    count: Vector | None = None
-    for batch in batches:
-        values = batch.astype(np.float64)
-        there = np.isfinite(values)
-        n = there.sum(axis=0).astype(np.float64)
-        centre = np.where(there, values, 0.0).sum(axis=0) / np.maximum(n, 1)
-        squares = np.square(np.where(there, values - centre, 0.0)).sum(axis=0)
-        if count is None:
-            count, mean, total = n, centre, squares
-            continue
-        # Chan, Golub and LeVeque 1979: sums of squares about the mean, merged without cancellation.
-        both = np.maximum(count + n, 1)
-        shift = centre - mean
-        mean = mean + shift * n / both
-        total = total + squares + np.square(shift) * count * n / both
-        count = count + n
-    if count is None:
-        raise ValueError("no rows to fit the scaling on")
-    sd = np.sqrt(total / np.maximum(count, 1))
-    varies = sd > np.maximum(ROUNDING * np.abs(mean), TINY)
-    scale = np.where(varies, 1 / np.where(varies, sd, 1.0), 1.0)
-    return Scaling(np.where(count > 0, mean, 0.0), np.where(count > 0, scale, 0.0))
+    return merge_moments(map(moments, batches))

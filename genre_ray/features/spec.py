@@ -5,6 +5,7 @@ Delta keeps its properties through OPTIMIZE and VACUUM. The metadata of Parquet 
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -64,6 +65,11 @@ class FeatureSpec:
     def of_columns(cls, kind: str, columns: Sequence[str]) -> Self:
         """The specification of float32 vectors whose values have these names."""
         return cls(kind, (Axis("columns", len(columns)),), columns=tuple(columns))
+
+    @property
+    def values(self) -> int:
+        """How many values a row has."""
+        return math.prod(axis.size for axis in self.shape)
 
     @property
     def hash(self) -> str:

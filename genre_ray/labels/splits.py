@@ -1,9 +1,11 @@
 """Which part of the data a recording belongs to: by a hash of its group, so all taxonomies and growth agree."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 PARTS = ("train", "validation", "test")
 
@@ -22,40 +24,48 @@ def group_of(
     return next((group for group in wanted if group), recording_id)
 
 
-def part_of(group: str, seed: int, fractions: Sequence[float]) -> str:
-    """The part of all recordings of `group`.
+def hash_position(group: str, seed: int) -> int:
+    """Where the hash puts a group: evenly distributed below 2**64.
 
     Args:
         group: a release group, an artist or a recording.
-        seed: another seed gives an independent split.
+        seed: another seed gives an independent position.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big")
+
+
+def parts_at(positions: NDArray[np.uint64], fractions: Sequence[float]) -> NDArray[np.int8]:
+    """The parts of groups, as places in `PARTS`.
+
+    Args:
+        positions: (groups,) of each group, by `hash_position`.
         fractions: the expected shares of train, validation and test; they sum to 1.
     """
-    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64
-    for part, share in zip(PARTS, fractions, strict=True):
-        if position < share:
-            return part
-        position -= share
-    return PARTS[-1]
+    left = positions / 2.0**64
+    parts = np.full(len(positions), len(PARTS) - 1, dtype=np.int8)
+    undecided = np.ones(len(positions), dtype=bool)
+    for place, share in enumerate(fractions):
+        parts[undecided & (left < share)] = place
+        undecided &= left >= share
+        left -= share
+    return parts
 
 
-def labels_with_enough(
-    examples: Iterable[tuple[str, Sequence[str]]], least_train: int, least_other: int
-) -> tuple[str, ...]:
-    """The labels, sorted, that have enough recordings in every part that has any.
+def labels_with_enough(matrix: Any, parts: NDArray[np.int8], least_train: int, least_other: int) -> NDArray[np.bool_]:
+    """Which labels have enough recordings in every part that has any, (labels,).
 
     The organisers' rule (20 in train, 10 in the other part), with validation and test held to the same minimum.
 
     Args:
-        examples: (part, labels) of each recording.
+        matrix: boolean CSR (recordings, labels).
+        parts: (recordings,) places in `PARTS`.
         least_train: recordings that a label needs in train.
         least_other: recordings that it needs in validation, and in test.
     """
-    counts: Mapping[str, Counter[str]] = {part: Counter() for part in PARTS}
-    used: set[str] = set()
-    for part, labels in examples:
-        used.add(part)
-        counts[part].update(labels)
-    needed = {part: least_train if part == "train" else least_other for part in PARTS if part in used}
-    known = {label for counter in counts.values() for label in counter}
-    return tuple(sorted(x for x in known if all(counts[part][x] >= max(n, 1) for part, n in needed.items())))
+    enough = np.bincount(matrix.indices, minlength=matrix.shape[1]) > 0
+    for place, part in enumerate(PARTS):
+        inside = matrix[np.flatnonzero(parts == place)]
+        if inside.shape[0]:
+            needed = least_train if part == "train" else least_other
+            enough &= np.bincount(inside.indices, minlength=matrix.shape[1]) >= needed
+    return enough

@@ -1,6 +1,7 @@
 """From rows of the features table to what a network is trained on; fixed once fitted, and part of the bundle."""
 
 from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field
@@ -11,53 +12,78 @@ from genre_ray.errors import ConfigurationError
 from genre_ray.features.essentia.melbands import BANDS, MELBAND_COLUMNS, STATISTICS, melband_places
 from genre_ray.features.scaling import Scaling
 from genre_ray.models.description import PreparationDescription
-from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
 
 
 class StandardiseSettings(Settings):
-    """What a `Standardise` is made with, but for its tensors."""
+    """What a `Standardise` is made with, except for its tensors."""
 
     columns: int = Field(ge=1)
     clip_sd: float | None = Field(None, gt=0)
 
 
-class EmbeddingSource(Settings):
-    """What a source network of `Embeddings` is made with, but for its tensors."""
-
-    standardise: StandardiseSettings
-    network: EssentiaSettings
-    labels: int = Field(ge=1)
+class NoSettings(Settings):
+    """A preparation without settings."""
 
 
-class EmbeddingsSettings(Settings):
-    """What `Embeddings` are made with, but for their tensors."""
+class Preparation(nn.Module):
+    """From rows of features, (rows, values) float32 of each modality, to a network's inputs, (rows, *shape).
 
-    sources: tuple[EmbeddingSource, ...] = Field(min_length=1)
+    Attributes:
+        kind: what bundles call it.
+        settings_type: the class of its settings.
+        settings: what it was made with, except for its tensors.
+        shape: of a row of the result.
+    """
+
+    kind: ClassVar[str]
+    settings_type: ClassVar[type[Settings]]
+    shape: tuple[int, ...]
+
+    @property
+    def settings(self) -> Settings:
+        """What it was made with."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_settings(cls, settings: Any) -> Self:
+        """The preparation that was made with these settings, with empty tensors."""
+        raise NotImplementedError
+
+    def describe(self) -> PreparationDescription:
+        """What `from_description` makes it from, except for the tensors."""
+        return PreparationDescription(kind=self.kind, settings=self.settings.model_dump(mode="json"))
+
+    @classmethod
+    def from_description(cls, description: PreparationDescription) -> Self:
+        """The preparation that `describe` described, with empty tensors.
+
+        Raises:
+            ConfigurationError: the description is another preparation's, or its settings are wrong.
+        """
+        if description.kind != cls.kind:
+            raise ConfigurationError(f"preprocessing: expected {cls.kind}, found {description.kind!r}")
+        return cls.from_settings(cls.settings_type.from_mapping(dict(description.settings), "preprocessing"))
 
 
-class MelbandsSettings(Settings):
-    """`Melbands` have no settings."""
-
-
-class Standardise(nn.Module):
+class Standardise(Preparation):
     """(rows, columns) raw values → standardised ones; a missing value (NaN) becomes 0, the training mean.
 
     Attributes:
-        width: columns of the result.
         clip_sd: bound of the result in standard deviations; None for no bound.
     """
 
+    kind, settings_type = "standardise", StandardiseSettings
     mean: Tensor
     scale: Tensor
 
     def __init__(self, columns: int, clip_sd: float | None = None) -> None:
         super().__init__()
-        self.width, self.clip_sd = columns, clip_sd
+        self.shape, self.clip_sd = (columns,), clip_sd
         self.register_buffer("mean", torch.zeros(columns))
         self.register_buffer("scale", torch.ones(columns))
 
     @classmethod
-    def of(cls, scaling: Scaling, clip_sd: float | None = None) -> "Standardise":
+    def of(cls, scaling: Scaling, clip_sd: float | None = None) -> Self:
         """Standardise as fitted; `clip_sd` bounds the result to so many standard deviations."""
         module = cls(len(scaling.mean), clip_sd)
         module.mean.copy_(torch.from_numpy(scaling.mean))
@@ -67,11 +93,12 @@ class Standardise(nn.Module):
     @property
     def settings(self) -> StandardiseSettings:
         """What it was made with."""
-        return StandardiseSettings(columns=self.width, clip_sd=self.clip_sd)
+        return StandardiseSettings(columns=self.shape[0], clip_sd=self.clip_sd)
 
-    def describe(self) -> PreparationDescription:
-        """What `build_preparation` makes it from, except the tensors."""
-        return _describe("standardise", self.settings)
+    @classmethod
+    def from_settings(cls, settings: StandardiseSettings) -> Self:
+        """The standardisation that was made with these settings, by a mean of 0 and a deviation of 1."""
+        return cls(settings.columns, settings.clip_sd)
 
     def forward(self, features: Tensor) -> Tensor:
         """(rows, columns) → (rows, columns)."""
@@ -81,25 +108,23 @@ class Standardise(nn.Module):
         return standardised if self.clip_sd is None else standardised.clamp_(-self.clip_sd, self.clip_sd)
 
 
-class Melbands(nn.Module):
+class Melbands(Preparation):
     """(rows, columns) raw values → (rows, statistics × bands) mel bands, each statistic relative to its own maximum.
 
     S1's input, rounded to float16 as its training data were stored. A statistic whose maximum is 0 stays as it is, one
-    with a missing value (NaN) becomes 0.
-
-    Attributes:
-        width: columns of the result, which are `MELBAND_COLUMNS`.
+    with a missing value (NaN) becomes 0. The columns of the result are `MELBAND_COLUMNS`.
     """
 
+    kind, settings_type = "melbands", NoSettings
     places: Tensor
 
     def __init__(self, places: Sequence[int] = (0,) * len(MELBAND_COLUMNS)) -> None:
         super().__init__()
-        self.width = len(MELBAND_COLUMNS)
+        self.shape = (len(MELBAND_COLUMNS),)
         self.register_buffer("places", torch.tensor(places, dtype=torch.int64))
 
     @classmethod
-    def of(cls, columns: Sequence[str]) -> "Melbands":
+    def of(cls, columns: Sequence[str]) -> Self:
         """For a table of these columns.
 
         Raises:
@@ -107,9 +132,15 @@ class Melbands(nn.Module):
         """
         return cls(melband_places(columns))
 
-    def describe(self) -> PreparationDescription:
-        """What `build_preparation` makes it from, except the tensors."""
-        return _describe("melbands", MelbandsSettings())
+    @property
+    def settings(self) -> NoSettings:
+        """There are none."""
+        return NoSettings()
+
+    @classmethod
+    def from_settings(cls, settings: NoSettings) -> Self:
+        """The preparation with places of 0."""
+        return cls()
 
     def forward(self, features: Tensor) -> Tensor:
         """(rows, columns) → (rows, statistics × bands)."""
@@ -120,77 +151,3 @@ class Melbands(nn.Module):
         bound = torch.finfo(torch.float16).max
         stored = relative.clamp(-bound, bound).to(torch.float16).to(features.dtype)
         return torch.where(maximum.isnan(), 0.0, stored).flatten(1)
-
-
-class Embeddings(nn.Module):
-    """(rows, columns) → (rows, embeddings): every source network's embedding, L2-normalised, side by side.
-
-    S0's fusion input: all networks see the same features, so that a recording of any source has all embeddings.
-
-    Attributes:
-        width: columns of the result.
-    """
-
-    def __init__(self, sources: Sequence[tuple[Standardise, EssentiaNetwork]]) -> None:
-        super().__init__()
-        self._sources = list(sources)
-        self.standardise = nn.ModuleList(standardise for standardise, _ in sources)
-        self.networks = nn.ModuleList(network for _, network in sources)
-        self.width = sum(network.embedding_width for _, network in sources)
-        self.requires_grad_(False).eval()
-
-    def describe(self) -> PreparationDescription:
-        """What `build_preparation` makes it from, except the tensors."""
-        sources = tuple(
-            EmbeddingSource(standardise=standardise.settings, network=network.settings, labels=network.labels)
-            for standardise, network in self._sources
-        )
-        return _describe("embeddings", EmbeddingsSettings(sources=sources))
-
-    def train(self, mode: bool = True) -> "Embeddings":
-        """Stay in evaluation mode: an embedding is taken with dropout off."""
-        return super().train(False)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(rows, columns) → (rows, sum of embedding widths)."""
-        embeddings = [
-            nn.functional.normalize(network.embed(standardise(features)), dim=1)
-            for standardise, network in self._sources
-        ]
-        return torch.cat(embeddings, dim=1)
-
-
-Preparation = Standardise | Melbands | Embeddings
-
-
-def build_preparation(description: PreparationDescription) -> Preparation:
-    """Make the preparation that `describe` described, with empty tensors.
-
-    Raises:
-        ConfigurationError: there is no such preparation, or its settings are wrong.
-    """
-    if description.kind == "standardise":
-        return _standardise(StandardiseSettings.from_mapping(description.settings, "preprocessing"))
-    if description.kind == "melbands":
-        MelbandsSettings.from_mapping(description.settings, "preprocessing")
-        return Melbands()
-    if description.kind == "embeddings":
-        settings = EmbeddingsSettings.from_mapping(description.settings, "preprocessing")
-        return Embeddings(
-            [
-                (
-                    _standardise(source.standardise),
-                    EssentiaNetwork(source.standardise.columns, source.labels, source.network),
-                )
-                for source in settings.sources
-            ]
-        )
-    raise ConfigurationError(f"preprocessing: expected standardise, melbands or embeddings, found {description.kind!r}")
-
-
-def _standardise(settings: StandardiseSettings) -> Standardise:
-    return Standardise(settings.columns, settings.clip_sd)
-
-
-def _describe(kind: str, settings: Settings) -> PreparationDescription:
-    return PreparationDescription(kind=kind, settings=settings.model_dump(mode="json"))

@@ -1,5 +1,6 @@
 """The stage that scores rows of features with a bundle's model and gives them labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ class ScoreStage:
         target: the taxonomy of the labels, and how scores become labels.
         all_scores: whether the rows hold the scores of all labels too.
         half_precision: whether the network multiplies in bfloat16.
+        features: the columns of the features of each modality, in the order of the bundle's inputs.
         resources: what a worker reserves; it computes on a GPU only if it reserves one.
     """
 
@@ -42,6 +44,7 @@ class ScoreStage:
     target: Target | MappedTarget
     all_scores: bool
     half_precision: bool = False
+    features: tuple[str, ...] = ("features",)
     resources: Resources | None = None
     rows_per_call: int | None = 1024
 
@@ -54,13 +57,17 @@ class ScoreStage:
         from genre_ray.bundles.predictor import Predictor
 
         bundle = read_bundle(self.bundle_uri)
-        return partial(self._score, bundle.bundle_id, Predictor.of(bundle, half_precision=self.half_precision))
+        predictor = Predictor.of(bundle, half_precision=self.half_precision)
+        return partial(
+            self._score, bundle.bundle_id, predictor, [spec.values for spec in bundle.manifest.inputs.values()]
+        )
 
-    def _score(self, bundle_id: str, predictor: "Predictor", rows: pa.Table) -> Outcome:
-        scores = self.target.select(predictor.scores(tables.vectors(rows.column("features"))))
+    def _score(self, bundle_id: str, predictor: "Predictor", widths: Sequence[int], rows: pa.Table) -> Outcome:
+        columns = zip(self.features, widths, strict=True)
+        scores = self.target.select(predictor.scores(*(_vectors(rows.column(name), width) for name, width in columns)))
         finite = np.isfinite(scores).all(axis=1)
         # Features are most of a row. Dropped here, they are not copied by the filters below.
-        rows = rows.drop_columns(["features"])
+        rows = rows.drop_columns(list(self.features))
         kept = rows.filter(finite)
         accepted = predictions(self.target.policy, self.target.taxonomy, bundle_id, kept, scores[finite], self.schema)
         return Outcome(accepted, self._rejected(rows.filter(~finite)))
@@ -74,3 +81,13 @@ class ScoreStage:
                 for uri, recording in zip(uris, recordings, strict=True)
             ]
         )
+
+
+def _vectors(column: pa.ChunkedArray, width: int) -> tables.Vectors:
+    """(rows, width), NaN for a row without features."""
+    if not column.null_count:
+        return tables.vectors(column)
+    vectors = np.full((len(column), width), np.nan, dtype=np.float32)
+    if column.null_count < len(column):
+        vectors[column.is_valid().to_numpy()] = tables.vectors(column.drop_null())
+    return vectors

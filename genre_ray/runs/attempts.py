@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from genre_ray.errors import GenreRayError
 from genre_ray.outcomes import Reason, Rejection
+from genre_ray.runs.output import scratch
 from genre_ray.storage import objects
 
 MAX_DEATHS = 10
@@ -89,4 +90,4 @@ def begin_attempt(folder: str, name: str, shard: int = 0) -> Attempt:
 
 def attempts_folder(output: str, session: str, segment: int) -> str:
     """Where a session's markers of one segment are."""
-    return objects.join(output, "_run", "attempts", session, str(segment))
+    return objects.join(scratch(output), "attempts", session, str(segment))

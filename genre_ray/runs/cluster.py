@@ -1,10 +1,8 @@
 """The Ray cluster a job runs on: the one it was submitted to or is pointed at, or else one of its own here."""
 
 import atexit
-import contextlib
 import logging
 import os
-from typing import Any
 
 import ray
 
@@ -27,7 +25,7 @@ def connect() -> None:
     else:
         ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
         # Before Ray's own end of it, which first waits half a second for workers' logs to be printed here.
-        atexit.register(_end)
+        atexit.register(ray.shutdown)
         _started.add(ray.get_runtime_context().gcs_address)
     logger.info("on Ray %s with %.0f CPUs and %.0f GPUs", ray.__version__, *_cpus_and_gpus())
 
@@ -40,13 +38,3 @@ def started_here() -> bool:
 def _cpus_and_gpus() -> tuple[float, float]:
     resources = ray.cluster_resources()
     return resources.get("CPU", 0), resources.get("GPU", 0)
-
-
-def _end() -> None:
-    """End the cluster that was started here."""
-    # Ray waits a second for each of its processes to end, and the autoscaler's monitor, which has nothing to do on one
-    # machine, never does in time.
-    with contextlib.suppress(AttributeError):
-        node: Any = ray._private.worker._global_node
-        node.kill_monitor(check_alive=False)
-    ray.shutdown()

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from genre_ray.config import Execution
-from genre_ray.runs import resources
+from genre_ray.runs import capacity
 from genre_ray.runs.plan import RemainingWork
 from genre_ray.runs.segment import Segment, Session
 from genre_ray.runs.stages import Resources, Source, Stage
@@ -87,7 +87,7 @@ def describe_segments(found: Sequence[Segment]) -> str:
 def workers_of(segment: Segment, execution: Execution, items: int) -> int:
     """How many workers of a segment to have at the same time."""
     most = items if segment.source or segment.resources.gpus else WORKERS_PER_ITEM * items
-    return resources.most_workers(segment.resources, execution.workers, most)
+    return capacity.most_workers(segment.resources, execution.workers, most)
 
 
 @contextmanager

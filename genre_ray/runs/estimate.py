@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from genre_ray.config import Execution
 from genre_ray.outcomes import Outcome
-from genre_ray.runs import cluster, resources
+from genre_ray.runs import capacity, cluster
 from genre_ray.runs.dataflow import Chain, describe_segments, outline
 from genre_ray.runs.plan import WorkItem
 from genre_ray.runs.stages import Compute, Resources, ShardSize, compute, open_stages
@@ -35,7 +35,7 @@ RAY_START_S = 9.0
 
 @dataclass
 class Sample:
-    """What the tried rows took: `sizes` are (rows, bytes read, whether the item ended) of archives."""
+    """What the tried rows took: `sizes` are (rows, bytes read, whether the item ended) by item."""
 
     rows: int = 0
     reading_s: float = 0.0
@@ -86,7 +86,7 @@ def describe(items: Sequence[WorkItem], chain: Chain, execution: Execution) -> I
     yield describe_cost(foreseen, execution)
     yield f"about {foreseen.worker_bytes / 2**20:.0f} MiB of memory for each worker"
     yield f"about {foreseen.output_bytes / 2**20:.1f} MiB of output"
-    counted = "about " if any(item.kind == "archive" for item in items) else ""
+    counted = "about " if not all(item.is_counted for item in items) else ""
     running = f"{workers} worker{'s' if workers > 1 else ''}"
     yield f"about {foreseen.seconds:.1f} s for {counted}{foreseen.rows:.0f} rows with {running} ({assumed})"
 
@@ -143,11 +143,11 @@ def _workers_of_cluster(worker: Resources) -> tuple[int, str]:
             cluster.connect()
         except ConnectionError as error:
             logger.warning("the cluster at RAY_ADDRESS does not answer: %s", error)
-    capacity = resources.possible()
-    count = capacity.workers(worker, spare_gpus=True)
-    if capacity.is_maximum:
-        return count, f"as many as {capacity.origin} has room for"
-    return count, f"as many as {capacity.origin} has room for now; it may grow"
+    found = capacity.possible()
+    count = found.workers(worker, spare_gpus=True)
+    if found.is_maximum:
+        return count, f"as many as {found.origin} has room for"
+    return count, f"as many as {found.origin} has room for now; it may grow"
 
 
 def measure(items: Sequence[WorkItem], chain: Chain) -> Sample:
@@ -204,9 +204,9 @@ def _spread(items: Sequence[WorkItem]) -> list[WorkItem]:
 
 
 def _rows(item: WorkItem, sample: Sample) -> float:
-    """The rows of an item; an archive's by its size, as many for a byte as those that were tried."""
-    if item.kind != "archive":
-        return len(item.files) if item.rows is None else item.rows
+    """The rows of an item; where they are not counted by its size, as many per byte as those that were tried."""
+    if item.is_counted and item.rows is not None:
+        return item.rows
     count, _, ended = sample.sizes.get(item.name, (0, 0, False))
     if ended:
         return count

@@ -5,7 +5,6 @@ What was written before an error or a signal is committed as well.
 
 import logging
 import sys
-import threading
 import time
 import uuid
 from collections import Counter, deque
@@ -14,9 +13,11 @@ from contextlib import contextmanager
 
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
-from genre_ray.runs import resources
+from genre_ray.runs import capacity, resources
+from genre_ray.runs.background import repeated
 from genre_ray.runs.dataflow import Chain, describe_segments, outline, rows_written, segments, workers_of
 from genre_ray.runs.ledger import Ledger, ShardSummary
+from genre_ray.runs.output import scratch
 from genre_ray.runs.pieces import summaries
 from genre_ray.runs.plan import RemainingWork
 from genre_ray.runs.segment import Segment, Session
@@ -46,7 +47,7 @@ def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, ex
         uuid.uuid4().hex,
         ledger.arguments,
         Limits(execution.item_timeout_s, execution.item_memory_mib),
-        prefetches=len(remaining) < resources.possible().workers(Resources(execution.cpus_per_worker)),
+        prefetches=len(remaining) < capacity.possible().workers(Resources(execution.cpus_per_worker)),
     )
     parts = segments(chain, session, execution)
     logger.info("%s", describe_segments(parts))
@@ -71,7 +72,7 @@ def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, ex
             left -= summary.last
     require_complete(ledger, remaining)
     # Nobody asks for attempt markers any more.
-    objects.delete_folder(objects.join(ledger.output, "_run", "attempts"))
+    objects.delete_folder(objects.join(scratch(ledger.output), "attempts"))
     return committer.committed
 
 
@@ -84,8 +85,8 @@ def refuse_impossible(chain: Chain, execution: Execution) -> None:
     parts = outline(chain, execution)
     for segment in parts:
         setting = "execution.gpus_per_worker" if segment.resources.gpus else "execution.cpus_per_worker"
-        resources.refuse_impossible(segment.resources, setting, name=f"a worker of `{segment.name}`")
-    resources.refuse_shortage([segment.resources for segment in parts], "execution.cpus_per_worker")
+        capacity.refuse_impossible(segment.resources, setting, name=f"a worker of `{segment.name}`")
+    capacity.refuse_shortage([segment.resources for segment in parts], "execution.cpus_per_worker")
 
 
 class _Awaited:
@@ -139,27 +140,20 @@ class Committer:
     @contextmanager
     def in_background(self) -> Iterator[None]:
         """Commit in a thread, so that neither a long shard nor a signal comes between."""
-        ended = threading.Event()
-
-        def work() -> None:
-            try:
-                while not ended.wait(TICK_S):
-                    self.commit(all_pending=False)
-                    self._report()
-                self.commit(all_pending=True)
-            except BaseException as error:
-                logger.error("a commit failed, so the run ends with the next shard: %s", error)
-                self._error = error
-
-        thread = threading.Thread(target=work, name="commit", daemon=True)
-        thread.start()
-        try:
+        with repeated(self._tick, TICK_S, at_end=lambda: self._tick(at_end=True), name="commit"):
             yield
-        finally:
-            ended.set()
-            thread.join()
         if self._error is not None:
             raise self._error
+
+    def _tick(self, *, at_end: bool = False) -> None:
+        if self._error is not None:
+            return
+        try:
+            self.commit(all_pending=at_end)
+            self._report()
+        except BaseException as error:
+            logger.error("a commit failed, so the run ends with the next shard: %s", error)
+            self._error = error
 
     def _report(self) -> None:
         now, every_s = time.monotonic(), SHOW_EVERY_S if sys.stderr.isatty() else REPORT_EVERY_S

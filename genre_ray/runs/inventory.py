@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 
 from genre_ray.errors import InputError
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 PAGE = 1000
 _TABLES = """

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from genre_ray.errors import InputError, OutputTakenError
-from genre_ray.runs.identity import Identity, refuse_other, run_id
+from genre_ray.runs.identity import Identity, run_id
+from genre_ray.runs.output import Output, TableRecord
 from genre_ray.runs.plan import Plan, RemainingWork
 from genre_ray.storage import objects, tables
 from genre_ray.storage.history import ERASED, erased_mark
@@ -96,22 +97,13 @@ class Ledger:
                 other properties.
             ConfigurationError: the store cannot keep two runs apart.
         """
-        run = run_id(identity)
-        claimed = {"run_id": run, "identity": json.dumps(identity)}
-        wanted = {
-            objects.join(output, name): (schema, {**(properties or {}), **claimed}),
-            objects.join(output, "rejected"): (REJECTED, claimed),
-        }
-        # Nothing is created beside a table of someone else.
-        for uri in filter(tables.is_table, wanted):
-            _refuse_other_table(uri, output, identity, wanted[uri][1], resume=resume)
-        objects.require_preconditions(objects.join(output, "_run", "probe"))
-        for uri, (table_schema, stated) in wanted.items():
-            if tables.create_table(uri, table_schema, stated):
-                resume = True  # the output is ours: what is there by now is of a driver that joined
-            else:
-                _refuse_other_table(uri, output, identity, stated, resume=resume)
-        return cls(output, name, schema, run)
+        data = TableRecord(objects.join(output, name), schema, properties or {})
+        rejected = TableRecord(objects.join(output, "rejected"), REJECTED)
+        Output(output, identity, resume).claim(data, rejected)
+        ledger = cls(output, name, schema, run_id(identity))
+        for record, table in ((data, ledger._data), (rejected, ledger._rejected)):
+            _refuse_changed(record.uri, record.stated(identity), tables.properties_of(table))
+        return ledger
 
     @classmethod
     def open(cls, output: str, name: str) -> "Ledger":
@@ -247,15 +239,7 @@ def _note(parts: Sequence[Part]) -> str:
     return json.dumps([asdict(part) for part in parts])
 
 
-def _refuse_other_table(uri: str, output: str, identity: Identity, stated: Mapping[str, str], *, resume: bool) -> None:
-    found = tables.properties(uri)
-    theirs = found.get("identity")
-    if theirs is None:
-        raise OutputTakenError(
-            f"{uri}: expected no table, or one of this run, found one that genre_ray did not write; "
-            "choose another --output"
-        )
-    refuse_other(output, json.loads(theirs), identity, resume=resume)
+def _refuse_changed(uri: str, stated: Mapping[str, str], found: Mapping[str, str]) -> None:
     others = sorted(name for name, value in stated.items() if name != "identity" and found.get(name) != value)
     if others:
         raise OutputTakenError(

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 from genre_ray.errors import StorageError
 from genre_ray.runs.inventory import Inventory
+from genre_ray.runs.output import scratch
 from genre_ray.storage import objects
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 CHUNK_FILES = 10_000
 """A chunk ends with the line that reaches so many files: about 2 MB before compression."""
@@ -31,12 +32,21 @@ CHUNK_FILES = 10_000
 
 @dataclass(frozen=True)
 class WorkItem:
-    """Files that one worker reads in order; `rows` bounds how many rows are taken from them."""
+    """Files that one worker reads in order.
+
+    Attributes:
+        name: unique in its plan.
+        kind: what the files are, in the words of their source.
+        files: what is read.
+        rows: how many rows are taken from them at most.
+        is_counted: whether `rows` is how many rows there are.
+    """
 
     name: str
     kind: str
     files: tuple[StoredFile, ...]
     rows: int | None = None
+    is_counted: bool = False
 
     @property
     def is_remote(self) -> bool:
@@ -175,7 +185,7 @@ def read_plans(output: str) -> list[Plan]:
         own = _read_chunk(uri)
         if not (own.rows_per_shard and own.bytes_per_shard):
             raise StorageError(f"{uri}: expected a plan that states when a shard ends, found none; restore it")
-        chunks = (objects.join(output, "_run", name) for name in own.chunks)
+        chunks = (objects.join(scratch(output), name) for name in own.chunks)
         plans.append(Plan(len(plans), own.rows_per_shard, own.bytes_per_shard, (*chunks, uri)))
     return plans
 
@@ -201,14 +211,14 @@ def _write_plan(output: str, generation: int, size: dict[str, int], lines: Itera
         if files >= CHUNK_FILES:
             content = _encode(held)
             chunks.append(f"plan-{generation:04d}-{hashlib.sha256(content).hexdigest()[:32]}.jsonl.gz")
-            objects.write_bytes(objects.join(output, "_run", chunks[-1]), content)
+            objects.write_bytes(objects.join(scratch(output), chunks[-1]), content)
             held, files = [], 0
     header = json.dumps({**size, "chunks": chunks})
     objects.put_if_absent(_plan_uri(output, generation), _encode([header, *held]))
 
 
 def _plan_uri(output: str, generation: int) -> str:
-    return objects.join(output, "_run", f"plan-{generation:04d}.jsonl.gz")
+    return objects.join(scratch(output), f"plan-{generation:04d}.jsonl.gz")
 
 
 def _encode(lines: Iterable[str]) -> bytes:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from genre_ray.outcomes import Outcome, Rejection, rejections
 from genre_ray.runs.plan import WorkItem
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 Compute = Callable[[pa.Table], Outcome]
 

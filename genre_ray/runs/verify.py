@@ -21,7 +21,7 @@ from genre_ray.errors import GenreRayError, NotFoundError, StorageError
 from genre_ray.runs.ledger import Ledger, shard_name
 from genre_ray.runs.plan import WorkItem, read_plans
 from genre_ray.storage import history, objects, tables
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 from genre_ray.storage.tables import Part
 from genre_ray.storage.transactions import LOG, Table
 
@@ -213,9 +213,8 @@ def _statement_damage(
         if count > rows_per_shard:
             shard = shard_name(item.name, index)
             yield f"{output}: shard {shard}: expected at most {rows_per_shard} rows, the log states {count}"
-    expected = item.rows if item.kind == "table" else len(item.files) if item.kind == "documents" else None
-    if complete and expected is not None and sum(rows_in) != expected:
-        yield f"{output}: item {item.name}: expected {expected} rows, the log states {sum(rows_in)}"
+    if complete and item.is_counted and sum(rows_in) != item.rows:
+        yield f"{output}: item {item.name}: expected {item.rows} rows, the log states {sum(rows_in)}"
 
 
 def _rows_damage(ledger: Ledger, stated: Mapping[str, int]) -> tuple[str, list[str]]:

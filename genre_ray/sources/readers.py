@@ -17,7 +17,8 @@ from genre_ray.outcomes import Outcome
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.plan import WorkItem
 from genre_ray.runs.stages import Chunk, ShardSize
-from genre_ray.sources.documents.source import DOCUMENTS, FILES_PER_ITEM, DocumentSource
+from genre_ray.sources.documents.source import FILES_PER_ITEM, DocumentSource
+from genre_ray.sources.documents.table import DOCUMENTS
 from genre_ray.sources.tables import TableRows
 from genre_ray.storage import objects, tables
 

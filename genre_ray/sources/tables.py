@@ -11,7 +11,7 @@ from genre_ray.outcomes import Outcome, Rejection, rejections
 from genre_ray.runs.plan import WorkItem
 from genre_ray.runs.stages import Chunk, ShardSize
 from genre_ray.storage import objects, tables
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TableRows:
             rows = min(held[file.name], left)
             left -= rows
             if rows:
-                items.append(WorkItem(f"t{number:06d}", "table", (file,), rows))
+                items.append(WorkItem(f"t{number:06d}", "table", (file,), rows, is_counted=True))
         return items
 
     def read(

@@ -13,16 +13,23 @@ STATE, PROGRESS = "training.safetensors", "training.json"
 
 @dataclass
 class Progress:
-    """The losses of every epoch so far, and which of them was the best."""
+    """The metrics of every epoch so far, and which of them was the best.
+
+    Attributes:
+        history: of each epoch: `loss`, of the task that it trained; `validation_loss`, of the main task;
+            `roc_auc.TAXONOMY`, about the macro ROC AUC of a taxonomy's labels on validation rows. If there are several
+            tasks: `task`, the place of the one that it trained, and `validation_loss.TASK` of the others.
+        best_epoch: the one with the lowest `validation_loss`; -1 before the first.
+    """
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = -1
 
-    def add(self, losses: dict[str, float]) -> bool:
-        """Append an epoch's losses; True when its validation loss is the lowest so far."""
+    def add(self, metrics: dict[str, float]) -> bool:
+        """Append an epoch's metrics; True if its validation loss is the lowest so far."""
         best = self.history[self.best_epoch]["validation_loss"] if self.best_epoch >= 0 else float("inf")
-        self.history.append(losses)
-        if losses["validation_loss"] < best:
+        self.history.append(metrics)
+        if metrics["validation_loss"] < best:
             self.best_epoch = len(self.history) - 1
             return True
         return False

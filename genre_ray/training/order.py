@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROWS, SPANS, NOISE = 0, 1, 2
-"""What is drawn at random: the order of rows, that of spans, and dropout."""
+ROWS, SPANS, NOISE, VIEWS = 0, 1, 2, 3
+"""What is drawn at random: the order of rows, that of spans, dropout, and which view of a row an epoch sees."""
 
 
 def seed_of(*key: int) -> int:

@@ -4,6 +4,7 @@ Reading takes no turn from learning: threads fetch, decode and prepare the next 
 what a worker has to wait for them nevertheless is counted.
 """
 
+import math
 import os
 import sys
 import threading
@@ -12,23 +13,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from genre_ray.models.preparation import Preparation
-from genre_ray.storage import objects, tables
+from genre_ray.storage import tables
 from genre_ray.training.examples import Examples
 from genre_ray.training.order import Share, Span, cut, even
+from genre_ray.training.reading import ABSENT, FeaturesTable, Parts, read_positions
 
 READERS, NICENESS = 4, 5
 """Spans that are fetched at once, for an object store's answer takes longer than its bytes; and how far the threads
 that do it stand back for those that learn, which they would otherwise keep from a CPU while they decode."""
-
-VALIDATION_BATCH = 4096
-"""Rows that are judged at once."""
 
 BUFFERS = 2
 """Stretches in memory: one that is learnt from, one that is being read."""
@@ -39,13 +38,13 @@ class Rows:
     """Examples as tensors.
 
     Attributes:
-        inputs: (rows, inputs) what the network is given.
-        targets: (rows, labels)
+        inputs: (rows, …) what a view is taken of and given to the network.
+        targets: by task, (rows, labels); NaN for a row without a soft target.
         weights: (rows,)
     """
 
     inputs: Tensor
-    targets: Tensor
+    targets: dict[str, Tensor]
     weights: Tensor
 
     def __len__(self) -> int:
@@ -53,48 +52,67 @@ class Rows:
 
     def __getitem__(self, stretch: slice) -> "Rows":
         """A view of consecutive rows."""
-        return Rows(self.inputs[stretch], self.targets[stretch], self.weights[stretch])
+        targets = {task: tensor[stretch] for task, tensor in self.targets.items()}
+        return Rows(self.inputs[stretch], targets, self.weights[stretch])
 
     def put(self, rows: "Rows", chosen: Tensor) -> None:
         """Overwrite all rows with those of `rows` at `chosen`."""
-        for name in ("inputs", "targets", "weights"):
-            torch.index_select(getattr(rows, name), 0, chosen, out=getattr(self, name))
+        for own, other in zip(self._tensors(), rows._tensors(), strict=True):
+            torch.index_select(other, 0, chosen, out=own)
 
-    def copy_(self, inputs: Tensor, targets: Tensor, weights: Tensor) -> None:
+    def copy_(self, rows: "Rows") -> None:
         """Overwrite all rows."""
-        self.inputs.copy_(inputs)
-        self.targets.copy_(targets)
-        self.weights.copy_(weights)
+        for own, other in zip(self._tensors(), rows._tensors(), strict=True):
+            own.copy_(other)
+
+    def _tensors(self) -> list[Tensor]:
+        return [self.inputs, *self.targets.values(), self.weights]
 
 
 class Reader:
-    """Reads examples of a features table into tensors, several spans at once.
+    """Reads examples of features tables into tensors, several spans at once.
+
+    Args:
+        features: the tables.
+        examples: which of their rows.
+        preparation: from their rows to inputs.
+        task: whose targets are the examples' labels.
+        device: where the tensors are.
 
     Attributes:
-        spans: of all examples, in their order; each lies within one row group.
+        spans: of all examples, in their order; each lies within one row group of the first table that has them.
     """
 
     def __init__(
-        self, features_uri: str, version: int, examples: Examples, preparation: Preparation, device: torch.device
+        self,
+        features: Sequence[FeaturesTable],
+        examples: Examples,
+        preparation: Preparation,
+        task: str,
+        device: torch.device,
     ) -> None:
-        self.examples, self.device, self.preparation = examples, device, preparation.to(device)
-        parts = tables.list_parts(features_uri, version)
-        self._uris = [objects.join(features_uri, part.path) for part in parts]
-        self._starts = np.cumsum([0, *(part.rows for part in parts)])
-        self.spans = _spans(self._starts, examples.rows)
+        self.examples, self.task, self.device, self.preparation = examples, task, device, preparation.to(device)
+        self._features = features
+        self._parts = [Parts(table.uri, table.version) for table in features]
+        self.spans = _spans([parts.starts for parts in self._parts], examples.rows)
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="rows", initializer=_give_way)
 
     @property
     def row_bytes(self) -> int:
         """Memory that an example takes."""
-        return 4 * self.preparation.width + len(self.examples.labels) + 4
+        soft = sum(values.shape[1] for values in self.examples.soft.values())
+        needed: int = 4 * math.prod(self.preparation.shape) + len(self.examples.labels) + 4 * soft + 4
+        return needed
 
     def empty(self, rows: int) -> Rows:
         """Room for so many rows."""
-        targets = torch.from_numpy(self.examples.take(np.arange(0)).targets())
+        targets = self._targets(self.examples.take(np.arange(0)))
         return Rows(
-            torch.empty(rows, self.preparation.width, device=self.device),
-            torch.empty(rows, targets.shape[1], dtype=targets.dtype, device=self.device),
+            torch.empty(rows, *self.preparation.shape, device=self.device),
+            {
+                task: torch.empty(rows, *none.shape[1:], dtype=none.dtype, device=self.device)
+                for task, none in targets.items()
+            },
             torch.empty(rows, device=self.device),
         )
 
@@ -108,13 +126,17 @@ class Reader:
 
     @torch.no_grad()
     def _read(self, span: Span, into: Rows) -> None:
-        examples = self.examples.take(np.arange(span.low, span.high))
-        values = _read_rows(self._uris[span.part], examples.rows - self._starts[span.part])
-        into.copy_(
-            self.preparation(torch.from_numpy(values).to(self.device)),
-            torch.from_numpy(examples.targets()),
-            torch.from_numpy(examples.weights),
-        )
+        examples = self.examples.take(slice(span.low, span.high))
+        values = [
+            read_positions(parts, rows, table.values)
+            for parts, rows, table in zip(self._parts, examples.rows, self._features, strict=True)
+        ]
+        inputs = self.preparation(*(torch.from_numpy(features).to(self.device) for features in values))
+        into.copy_(Rows(inputs, self._targets(examples), torch.from_numpy(examples.weights)))
+
+    def _targets(self, examples: Examples) -> dict[str, Tensor]:
+        soft = {task: torch.from_numpy(values[examples.recordings]) for task, values in examples.soft.items()}
+        return {self.task: torch.from_numpy(examples.targets()), **soft}
 
 
 class Held:
@@ -204,7 +226,7 @@ def open_sources(
     capacity = max(1, memory_bytes // reader.row_bytes // BUFFERS)
     return (
         Streamed(reader, lambda epoch: share.stretches(reader.spans, epoch, capacity), capacity),
-        Streamed(held_out, lambda epoch: cut(judged, even(own.count, VALIDATION_BATCH)), VALIDATION_BATCH),
+        Streamed(held_out, lambda epoch: cut(judged, even(own.count, own.batch)), own.batch),
     )
 
 
@@ -231,22 +253,21 @@ def _give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
 
 
-def _spans(starts: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> list[Span]:
-    """Stretches of the positions `rows` within a row group, for parts that begin at `starts`."""
-    found = []
-    for part, (start, stop) in enumerate(pairwise(starts.tolist())):
-        edges = np.append(np.arange(start, stop, tables.ROW_GROUP_ROWS), stop)
-        places = np.searchsorted(rows, edges).tolist()
-        found += [Span(part, low, high) for low, high in pairwise(places) if low < high]
+def _spans(starts: Sequence[NDArray[np.int64]], rows: NDArray[np.int64]) -> list[Span]:
+    """Stretches of examples within a row group of the first table that has them.
+
+    Args:
+        starts: for each table, where its parts begin.
+        rows: (tables, examples) positions in each.
+    """
+    found: list[Span] = []
+    begin = parts = 0
+    for own, positions in zip(starts, rows, strict=True):
+        # Examples that an earlier table has come before, those of later ones only come after.
+        end = begin + int((positions[begin:] != ABSENT).sum())
+        for part, (start, stop) in enumerate(pairwise(own.tolist()), parts):
+            edges = np.append(np.arange(start, stop, tables.ROW_GROUP_ROWS), stop)
+            places = (begin + np.searchsorted(positions[begin:end], edges)).tolist()
+            found += [Span(part, low, high) for low, high in pairwise(places) if low < high]
+        begin, parts = end, parts + len(own) - 1
     return found
-
-
-def _read_rows(uri: str, positions: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Feature vectors at sorted positions of one part, from the row groups that hold them."""
-    with tables.open_part(uri) as file:
-        counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        starts = np.cumsum([0, *counts])
-        first, last = np.searchsorted(starts, positions[[0, -1]], side="right") - 1
-        groups = file.read_row_groups(range(first, last + 1), columns=["features"], use_threads=False)
-    values: np.ndarray[Any, np.dtype[np.float32]] = tables.vectors(groups.column("features"))[positions - starts[first]]
-    return values

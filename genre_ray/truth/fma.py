@@ -1,23 +1,19 @@
-"""FMA, the Free Music Archive data set (Defferrard et al. 2017): genres, tracks and features, from its CSV files.
+"""FMA, the Free Music Archive data set (Defferrard et al. 2017): genres and tracks, from its CSV files.
 
 `genres.csv` names each genre and the one above it; `tracks.csv` (two header rows and a row that names the index, or the
-one header row of an extract) gives a track's genres with all above them; `features.csv` has three header rows. A track
-id is the recording id. All are read plain or compressed as their suffix says.
+one header row of an extract) gives a track's genres with all above them. A track id is the recording id. Both are read
+plain or compressed as their suffix says.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from genre_ray.errors import InputError
 from genre_ray.sources.documents.compression import DAMAGE
 from genre_ray.storage import objects
-from genre_ray.truth.ground_truth import GroundTruth
 from genre_ray.truth.lines import refuse
 
 NO_PARENT = 0
@@ -32,21 +28,12 @@ class Genre(NamedTuple):
     line: int
 
 
-@dataclass(frozen=True)
-class TrackFeatures:
-    """Measurements of tracks.
+class Tracks(NamedTuple):
+    """Annotated tracks in the file's order; the three lists run in parallel. An album may be empty: not known."""
 
-    Attributes:
-        recording_ids: (tracks,), in the file's order.
-        columns: (columns,), e.g. `mfcc_mean_01`.
-        values: float32 (tracks, columns), all finite.
-        incomplete: tracks that lack a measurement and are left out.
-    """
-
-    recording_ids: tuple[str, ...]
-    columns: tuple[str, ...]
-    values: NDArray[np.float32]
-    incomplete: tuple[str, ...]
+    recording_ids: list[str]
+    release_group_ids: list[str]
+    labels: list[tuple[str, ...]]
 
 
 def read_genres(uri: str) -> list[Genre]:
@@ -69,7 +56,7 @@ def read_genres(uri: str) -> list[Genre]:
     return list(genres.values())
 
 
-def read_tracks(uri: str, genres: Sequence[Genre]) -> GroundTruth:
+def read_tracks(uri: str, genres: Sequence[Genre]) -> Tracks:
     """Tracks with all their genres by title; the album is the release group. Tracks without a genre are left out.
 
     Raises:
@@ -80,7 +67,7 @@ def read_tracks(uri: str, genres: Sequence[Genre]) -> GroundTruth:
     rows = _read_tracks(uri)
     _require(uri, rows, ["genres_all"])
     albums = rows["album.id"] if "album.id" in rows else [""] * len(rows)
-    truth = GroundTruth(uri, [], [], [])
+    truth = Tracks([], [], [])
     known: dict[str, tuple[str, ...]] = {}
     for track, album, stated in zip(rows.index, albums, rows["genres_all"], strict=True):
         if stated not in known:
@@ -92,26 +79,6 @@ def read_tracks(uri: str, genres: Sequence[Genre]) -> GroundTruth:
     if not rows.index.is_unique:
         raise InputError(f"{uri}: expected each track once, found {rows.index[rows.index.duplicated()][0]} again")
     return truth
-
-
-def read_features(uri: str) -> TrackFeatures:
-    """The measurements of `features.csv`, or of an extract with the same three header rows.
-
-    Raises:
-        InputError: the header is another, or a value is no number.
-        StorageError: the file is not there or cannot be read.
-    """
-    rows = _read(uri, header=[0, 1, 2], index_col=0)
-    if list(rows.columns.names)[1:] != ["statistics", "number"]:
-        found = ", ".join(map(str, rows.columns.names))
-        raise InputError(f"{uri}: expected the header rows feature, statistics and number, found {found}; correct them")
-    if not all(pd.api.types.is_numeric_dtype(kind) for kind in rows.dtypes):
-        raise InputError(f"{uri}: expected numbers, found text; restore the file")
-    values = rows.to_numpy(dtype=np.float32)
-    complete = np.isfinite(values).all(axis=1)
-    tracks = rows.index.astype(str).to_numpy(dtype=object)
-    names = tuple("_".join(map(str, column)) for column in rows.columns)
-    return TrackFeatures(tuple(tracks[complete]), names, values[complete], tuple(tracks[~complete]))
 
 
 def _titles(where: str, stated: str, titles: dict[int, str]) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""Ground truths in the format of the AcousticBrainz genre task: recordings, release groups and labels.
+"""Ground truths: recordings, release groups and labels, in the format of the AcousticBrainz genre task or of FMA.
 
 Tab-separated, header `recordingmbid releasegroupmbid genre1 … genreN`, rows padded with tabs to N labels. A
 genre has no `---`, a subgenre is `genre---subgenre`. A subgenre may stand without its genre: nothing is added
-here.
+here. A file called `tracks.csv` is FMA's; its genres are in `genres.csv` beside it.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from genre_ray.errors import InputError
 from genre_ray.outcomes import printable
 from genre_ray.sources.documents.names import identifier
+from genre_ray.storage import objects
+from genre_ray.truth.fma import read_genres, read_tracks
 from genre_ray.truth.lines import read_rows, refuse
 
 ID_COLUMNS = ("recordingmbid", "releasegroupmbid")
@@ -35,12 +37,15 @@ class GroundTruth:
 
 
 def read_ground_truth(uri: str) -> GroundTruth:
-    """Read a ground truth, plain or `.bz2`.
+    """Read a ground truth, plain or `.bz2`; FMA's also as `genre_ray.truth.fma` reads it.
 
     Raises:
         InputError: the file departs from the format; the message names the line.
         StorageError: it is not there or cannot be read.
     """
+    folder, _, name = uri.rpartition("/")
+    if name.lower().startswith("tracks.csv"):
+        return GroundTruth(uri, *read_tracks(uri, read_genres(objects.join(folder or ".", "genres.csv"))))
     rows = read_rows(uri)
     width = len(_header(uri, next(rows, (1, []))[1]))
     truth = GroundTruth(uri, [], [], [])

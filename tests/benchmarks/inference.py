@@ -19,8 +19,6 @@ from harness import Result, compare, figure, marginal_rate, seconds
 
 from genre_ray.bundles.files import write_bundle
 from genre_ray.bundles.manifest import (
-    AUDIO,
-    GENRES,
     VERSION,
     Architecture,
     Data,
@@ -37,13 +35,16 @@ from genre_ray.decisions.policy import PolicyDescription
 from genre_ray.features.essentia.columns import ESSENTIA, FEATURE_COLUMNS
 from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.features.scaling import fit_scaling
+from genre_ray.models.outputs import Sigmoid
 from genre_ray.models.preparation import Standardise
 from genre_ray.runs import cluster
-from genre_ray.sources.documents.archives import RawDocument
-from genre_ray.sources.documents.source import documents_outcome
+from genre_ray.sources.documents.raw import RawDocument
+from genre_ray.sources.documents.table import documents_outcome
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import EXAMPLES
-from genre_ray.training.systems import find_system
+from genre_ray.systems.description import AUDIO, GENRES
+from genre_ray.systems.model import Model
+from genre_ray.systems.system import find_system
 
 REPOSITORY = Path(__file__).parents[2]
 CPUS = len(os.sched_getaffinity(0))
@@ -149,9 +150,8 @@ def _bundle(folder: Path, features: np.ndarray) -> Path:
     system = find_system("essentia")
     settings = system.resolve_network({})
     preparation = Standardise.of(fit_scaling([features]), 8.0)
-    network = system.build(len(FEATURE_COLUMNS), LABELS, settings).eval()
-    with torch.inference_mode():
-        scores = torch.sigmoid(network(preparation(torch.from_numpy(features.copy())))).numpy()
+    model = Model(system, settings, preparation, {GENRES: Sigmoid(LABELS)}).eval()
+    description, scores = model.describe(), model.scores_of(features)
     thresholds = np.quantile(scores, 1 - LABELS_A_ROW / LABELS, axis=0).astype(np.float32)
     labels = tuple(f"genre {label:03d}" for label in range(LABELS))
     target = TargetDescription(
@@ -167,8 +167,8 @@ def _bundle(folder: Path, features: np.ndarray) -> Path:
         source=system.source,
         taxonomy="bench",
         inputs={AUDIO: ESSENTIA},
-        preprocessing=preparation.describe(),
-        architecture=Architecture(inputs=preparation.width, network=settings.model_dump(mode="json")),
+        preprocessing=description.preprocessing,
+        architecture=Architecture(inputs=len(FEATURE_COLUMNS), network=description.network),
         rules={},
         tasks={GENRES: TaskDescription(kind="multi_label", output="sigmoid", labels=labels)},
         targets={"bench": target},
@@ -177,8 +177,7 @@ def _bundle(folder: Path, features: np.ndarray) -> Path:
         lineage=Lineage(run_id="bench", identity={}),
         licences=Licences(),
     )
-    tensors = to_tensors(preparation, network.state_dict())
-    assert write_bundle(str(folder), manifest, tensors, EXAMPLES.empty_table(), "")
+    assert write_bundle(str(folder), manifest, to_tensors(model), EXAMPLES.empty_table(), "")
     return folder
 
 

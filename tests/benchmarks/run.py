@@ -13,7 +13,7 @@ from pathlib import Path
 import harness
 
 NAMES = ("ingest", "archives", "listing", "inference", "training", "labels", "mapping")
-LONG = ("memory",)
+LONG = ("memory", "driver")
 
 
 def main(arguments: list[str]) -> int:

@@ -18,13 +18,16 @@ from torch.nn import functional
 
 from genre_ray.features.essentia.columns import ESSENTIA, FEATURE_COLUMNS
 from genre_ray.features.scaling import Scaling
+from genre_ray.labels.space import label_matrix
 from genre_ray.models.dropout import Dropout
 from genre_ray.models.preparation import Standardise
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import FEATURES
+from genre_ray.systems.system import find_system
 from genre_ray.training.examples import Examples
-from genre_ray.training.learner import Learner, Task
-from genre_ray.training.systems import find_system
+from genre_ray.training.learner import Learner, Training
+from genre_ray.training.reading import FeaturesTable
+from genre_ray.training.targets import make_outputs
 
 CPU = torch.device("cpu")
 
@@ -67,27 +70,27 @@ def write_features(uri: str) -> str:
     return uri
 
 
-def task_of(uri: str, batch: int) -> Task:
+def task_of(uri: str, batch: int) -> Training:
     """S0's network on AllMusic's number of labels."""
     generator, rows = np.random.default_rng(1), TRAIN + VALIDATION
     labels = tuple(f"label {number:03d}" for number in range(LABELS))
-    label_sets = np.empty(rows, dtype=object)
-    label_sets[:] = [
-        tuple(sorted({labels[place] for place in places}))
-        for places in generator.integers(0, LABELS, (rows, POSITIVES))
-    ]
     examples = Examples(
-        labels,
-        np.arange(rows),
-        np.array([f"r{row:07d}" for row in range(rows)]),
-        np.array(["train"] * TRAIN + ["validation"] * VALIDATION),
-        label_sets,
-        np.ones(rows, dtype=np.float32),
+        labels=labels,
+        recording_ids=pa.array([f"r{row:07d}" for row in range(rows)]),
+        parts=np.repeat(np.array([0, 1], dtype=np.int8), [TRAIN, VALIDATION]),
+        matrix=label_matrix(
+            ({labels[place] for place in places} for places in generator.integers(0, LABELS, (rows, POSITIVES))), labels
+        ),
+        rows=np.arange(rows)[None],
+        recordings=np.arange(rows, dtype=np.int32),
+        weights=np.ones(rows, dtype=np.float32),
     )
     system, width = find_system("essentia"), len(FEATURE_COLUMNS)
     preparation = Standardise.of(Scaling(np.zeros(width), np.ones(width)))
     rules = system.resolve_rules({"batch": batch})
-    return Task(system, system.resolve_network({}), rules, preparation, uri, 1, examples)
+    table = FeaturesTable(uri, 1, width)
+    outputs = make_outputs(system, examples)
+    return Training(system, system.resolve_network({}), rules, preparation, outputs, (table,), examples)
 
 
 def epoch_rate(learner: Learner) -> Callable[[], float]:
@@ -105,7 +108,7 @@ def epoch_rate(learner: Learner) -> Callable[[], float]:
 
 def bare_rate(learner: Learner, dropout: type[nn.Module]) -> Callable[[], float]:
     """The same of a loop as one writes it by hand, at its fastest: `index_select` and Adam in one pass."""
-    train, held_out, batch = learner.training.rows, learner.validation.rows, learner.rules.batch  # type: ignore[union-attr]
+    train, held_out, batch = learner.train_rows.rows, learner.validation_rows.rows, learner.rules.batch  # type: ignore[union-attr]
     network = nn.Sequential(
         dropout(0.5), nn.Linear(train.inputs.shape[1], 256), nn.ReLU(), dropout(0.5), nn.Linear(256, LABELS)
     )
@@ -115,7 +118,7 @@ def bare_rate(learner: Learner, dropout: type[nn.Module]) -> Callable[[], float]
         network.train()
         for chosen in torch.randperm(TRAIN).split(batch):
             logits = network(train.inputs.index_select(0, chosen))
-            targets = train.targets.index_select(0, chosen).to(logits.dtype)
+            targets = train.targets["genres"].index_select(0, chosen).to(logits.dtype)
             weights = train.weights.index_select(0, chosen)
             loss = functional.binary_cross_entropy_with_logits(logits, targets, weight=weights[:, None])
             optimiser.zero_grad()
@@ -123,7 +126,7 @@ def bare_rate(learner: Learner, dropout: type[nn.Module]) -> Callable[[], float]
             optimiser.step()
         network.eval()
         with torch.no_grad():
-            functional.binary_cross_entropy_with_logits(network(held_out.inputs), held_out.targets.float())
+            functional.binary_cross_entropy_with_logits(network(held_out.inputs), held_out.targets["genres"].float())
 
     work()
     return lambda: TRAIN / seconds(work)

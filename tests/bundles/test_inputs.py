@@ -6,9 +6,9 @@ import pytest
 
 from genre_ray.bundles.files import Bundle
 from genre_ray.bundles.inputs import check_input
-from genre_ray.bundles.manifest import AUDIO
 from genre_ray.errors import InputError
 from genre_ray.features.spec import Axis, FeatureSpec
+from genre_ray.systems.description import AUDIO
 from tests.manifests import make_manifest
 
 LETTERS = FeatureSpec.of_columns("test", "abcdef")

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from genre_ray.bundles.manifest import (
-    AUDIO,
-    GENRES,
     Architecture,
     Licences,
     Lineage,
@@ -28,6 +26,7 @@ from genre_ray.decisions.policy import PolicyDescription
 from genre_ray.errors import InputError
 from genre_ray.features.spec import Axis, FeatureSpec
 from genre_ray.models.description import PreparationDescription
+from genre_ray.systems.description import AUDIO, GENRES
 from tests.manifests import make_manifest
 
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "bundle.md"

@@ -90,8 +90,7 @@ def test_weights_of_another_architecture_are_refused(make_bundle, altered):
         ({"system": "S9"}, "unknown system 'S9'"),
         ({"preprocessing": PreparationDescription(kind="whiten", settings={})}, "found 'whiten'"),
         ({"preprocessing": PreparationDescription(kind="standardise", settings={})}, "'columns' is required"),
-        ({"preprocessing": PreparationDescription(kind="embeddings", settings={"sources": []})}, "sources"),
-        ({"preprocessing": PreparationDescription(kind="melbands", settings={"bands": 3})}, "unknown key 'bands'"),
+        ({"preprocessing": PreparationDescription(kind="standardise", settings={"bands": 3})}, "unknown key 'bands'"),
         ({"architecture": Architecture(inputs=6, network={"brnches": {}})}, "did you mean 'branches'"),
         ({"architecture": Architecture(inputs=6, network={"branches": {"units": 10**14}})}, "memory|storage|size"),
     ],
@@ -100,6 +99,14 @@ def test_a_model_that_cannot_be_built_is_refused(make_bundle, changes, message):
     bundle, _, _ = make_bundle()
     broken = replace(bundle, manifest=bundle.manifest.model_copy(update=changes))
     with pytest.raises(InputError, match=rf"{bundle.uri}: .*({message}).*restore the bundle"):
+        Predictor.of(broken)
+
+
+def test_a_fusion_of_nothing_is_refused(make_bundle):
+    bundle, _, _ = make_bundle(fused=True)
+    nothing = PreparationDescription(kind="embeddings", settings={"sources": []})
+    broken = replace(bundle, manifest=bundle.manifest.model_copy(update={"preprocessing": nothing}))
+    with pytest.raises(InputError, match=r"preprocessing: 'sources'.*restore the bundle"):
         Predictor.of(broken)
 
 

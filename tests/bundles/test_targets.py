@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from genre_ray.bundles.files import Bundle
-from genre_ray.bundles.manifest import GENRES, TargetDescription, TaskDescription
+from genre_ray.bundles.manifest import TargetDescription, TaskDescription
 from genre_ray.bundles.targets import Target, find_target, read_targets
 from genre_ray.decisions.calibration import Calibration
 from genre_ray.decisions.policy import Policy, PolicyDescription
 from genre_ray.decisions.thresholds import NO_THRESHOLD
 from genre_ray.errors import ConfigurationError
+from genre_ray.systems.description import GENRES
 from tests.manifests import make_manifest
 
 TARGETS = {

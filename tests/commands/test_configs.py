@@ -9,7 +9,7 @@ from genre_ray.commands.erase import EraseConfiguration
 from genre_ray.commands.pipeline import JOBS, PipelineConfiguration, _prepare
 from genre_ray.commands.verify import VerifyConfiguration
 from genre_ray.config import load_configuration
-from genre_ray.training.systems import find_system
+from genre_ray.systems.system import find_system
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
 
@@ -42,7 +42,7 @@ def build(name, labels):
     configuration = load(CONFIGS / f"{name}.yaml")
     system = find_system(configuration.system)
     with torch.device("meta"):  # half a gigabyte of weights that nobody looks at
-        network = system.build(2669, labels, system.resolve_network(configuration.network))
+        network = system.network((2669,), {"genres": labels}, system.resolve_network(configuration.network))
     return network, system.resolve_rules(configuration.rules)
 
 

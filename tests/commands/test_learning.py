@@ -30,7 +30,7 @@ def trainings(monkeypatch):
     storages = []
 
     def fit(task, storage_uri, execution):
-        assert Path(task.features_uri).is_absolute(), "workers have working directories of their own"
+        assert Path(task.features[0].uri).is_absolute(), "workers have working directories of their own"
         storages.append(storage_uri)
         Path(storage_uri).mkdir(parents=True)
         learner = Learner(task, torch.device("cpu"))
@@ -93,7 +93,7 @@ def test_a_bundle_says_where_it_comes_from(trainings, settings, tmp_path):
     for place, n in enumerate(rows):
         counted["one" if place < 50 else "two"] += f"r{n:03d}" in training
     assert manifest.data.extractors == {name: count for name, count in counted.items() if count}
-    assert manifest.lineage.identity["features_version"] == 1
+    assert manifest.lineage.identity["features_versions"] == {"audio": 1}
     assert len(manifest.metrics.history) == 3
     best = min(range(3), key=lambda epoch: manifest.metrics.history[epoch]["validation_loss"])
     assert manifest.metrics.best_epoch == best + 1
@@ -155,7 +155,7 @@ def test_what_is_not_understood_is_refused_before_any_work(trainings, settings, 
     assert not (tmp_path / "bundle").exists()
 
 
-def test_a_fusion_holds_its_sources_and_is_not_fused_again(trainings, settings, tmp_path):
+def test_a_fusion_holds_its_sources_and_can_be_fused_again(trainings, settings, tmp_path):
     for name, seed in (("one", 0), ("two", 1)):
         run_train(settings, tmp_path / name, rules={**settings["rules"], "seed": seed})
     common = {**settings, "network": {}, "bundles": [str(tmp_path / "one"), str(tmp_path / "two")]}
@@ -167,7 +167,7 @@ def test_a_fusion_holds_its_sources_and_is_not_fused_again(trainings, settings, 
     for name in ("one", "two"):
         source = Predictor.of(read_bundle(str(tmp_path / name)), "cpu")
         with torch.no_grad():
-            embedding = source.network.embed(source.preparation(torch.from_numpy(features)))
+            embedding = source.model.network.embed(source.model.preparation(torch.from_numpy(features)))
         parts.append(embedding / embedding.norm(dim=1, keepdim=True).clamp_min(1e-12))
     weight, bias = (torch.from_numpy(fused.tensors[f"network.head.1.{name}"]) for name in ("weight", "bias"))
     expected = torch.sigmoid(torch.cat(parts, dim=1) @ weight.T + bias).numpy()
@@ -175,9 +175,11 @@ def test_a_fusion_holds_its_sources_and_is_not_fused_again(trainings, settings, 
     again = fuse.FuseConfiguration.from_mapping(
         {**common, "bundles": [str(tmp_path / "fused")], "output": str(tmp_path / "again")}
     )
-    with pytest.raises(InputError, match="expected a bundle of the system essentia to fuse, found fusion"):
-        fuse.run(again)
-    assert not is_bundle(str(tmp_path / "again"))
+    assert fuse.run(again) == 0
+    found = Predictor.of(read_bundle(str(tmp_path / "again")), "cpu").model.preparation
+    inner = torch.cat(parts, dim=1)
+    with torch.no_grad():
+        torch.testing.assert_close(found(torch.from_numpy(features)), inner / inner.norm(dim=1, keepdim=True))
 
 
 def test_a_fusion_names_what_the_networks_inside_it_learnt_from(trainings, settings, tmp_path, caplog):
@@ -374,3 +376,17 @@ def test_a_bundle_says_what_share_of_its_ground_truth_was_lost(trainings, settin
     data = read_bundle(str(tmp_path / "bundle")).manifest.data
     assert data.sources == {"folders": SourceDescription(recordings=80, unmatched_share=0.25)}
     assert sum(data.recordings.values()) == 60
+
+
+def test_a_network_without_an_embedding_is_not_fused(trainings, settings, write_features, tmp_path):
+    values = np.random.default_rng(4).random((60, len(FEATURE_COLUMNS))).astype(np.float32)
+    recordings = [f"r{n:03d}" for n in range(60)]
+    uri = write_features(values, name="essentia", names=FEATURE_COLUMNS, recording_id=recordings)
+    melband = {**settings, "system": "melband", "features": uri, "network": {"filters": [8, 8]}}
+    run_train(melband, tmp_path / "melband")
+    fusing = {**settings, "features": uri, "network": {}, "bundles": [str(tmp_path / "melband")]}
+    with pytest.raises(
+        InputError, match="expected a bundle whose network offers an embedding, found the system melband"
+    ):
+        fuse.run(fuse.FuseConfiguration.from_mapping({**fusing, "output": str(tmp_path / "fused")}))
+    assert not is_bundle(str(tmp_path / "fused"))

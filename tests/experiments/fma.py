@@ -6,19 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from methods import Rows, Truth, of_bundle, of_logistic_regression
 from running import of_configuration, succeeded
 from scoring import Scored
 
-from genre_ray.commands import train
-from genre_ray.features.spec import FeatureSpec
+from genre_ray.commands import ingest, train
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.storage import tables
-from genre_ray.storage.schemas import FEATURES
-from genre_ray.storage.tables import Append
-from genre_ray.truth.fma import NO_PARENT, Genre, TrackFeatures, read_features, read_genres, read_tracks
-from genre_ray.truth.ground_truth import GroundTruth
+from genre_ray.truth.fma import NO_PARENT, Genre, Tracks, read_genres, read_tracks
 
 FOLDS, LEAST_POSITIVES, CLIP_SD = 5, 30, 8
 RULES = {"patience": 10}
@@ -28,10 +23,14 @@ def experiments(data: Path, scratch: Path) -> Iterator[tuple[str, str, Scored]]:
     """Yield (taxonomy, method, scores) for every fold; `data` has FMA's genres, tracks and features."""
     genres, tracks, features = (_only(data, name) for name in ("genres", "tracks", "features"))
     known = read_genres(genres)
-    truth, measured = read_tracks(tracks, known), read_features(features)
-    uri = _write_features(scratch / "fma" / "features", measured)
+    truth = read_tracks(tracks, known)
+    output = str(scratch / "fma" / "ingested")
+    settings = {"inputs": [features], "format": "fma", "output": output}
+    succeeded(ingest.run(of_configuration(ingest.IngestConfiguration, **settings)))
+    uri = f"{output}/features"
     rows = Rows(uri)
-    labels, tree = _frequent(truth, {*measured.recording_ids}), _tree(known)
+    measured = tables.dataset(uri).to_table(["recording_id"])["recording_id"].to_pylist()
+    labels, tree = _frequent(truth, {*measured}), _tree(known)
     for fold in range(FOLDS):
         parts = _write_parts(scratch / "fma" / f"truth-{fold}", labels, fold)
         bundle = str(scratch / "fma" / f"bundle-{fold}")
@@ -63,7 +62,7 @@ def _tree(genres: Sequence[Genre]) -> Taxonomy:
     return Taxonomy(above, origin="genres.csv")
 
 
-def _frequent(truth: GroundTruth, measured: set[str]) -> dict[str, tuple[str, ...]]:
+def _frequent(truth: Tracks, measured: set[str]) -> dict[str, tuple[str, ...]]:
     """Track → its genres with at least `LEAST_POSITIVES` tracks."""
     labels = {
         track: titles for track, titles in zip(truth.recording_ids, truth.labels, strict=True) if track in measured
@@ -89,23 +88,3 @@ def _write_parts(folder: Path, labels: dict[str, tuple[str, ...]], fold: int) ->
                 named = labels[track]
                 writer.writerow([track, "", *named, *[""] * (width - len(named))])
     return {part: str(folder / f"{part}.tsv") for part in members}
-
-
-def _write_features(folder: Path, measured: TrackFeatures) -> str:
-    """The measurements as a features table."""
-    count = len(measured.recording_ids)
-    columns = [
-        pa.array(measured.recording_ids, pa.string()),
-        pa.array([0] * count, pa.int32()),
-        pa.array([[]] * count, pa.list_(pa.string())),
-        pa.nulls(count, pa.string()),
-        pa.array(["features.csv"] * count, pa.string()),
-        pa.array(["fma"] * count, pa.string()),
-        pa.FixedSizeListArray.from_arrays(pa.array(measured.values.ravel()), len(measured.columns)),
-    ]
-    columns = [column.cast(kind) for column, kind in zip(columns, FEATURES.types, strict=True)]
-    uri = str(folder)
-    if tables.create_table(uri, FEATURES, FeatureSpec.of_columns("fma", measured.columns).properties()):
-        part = tables.write_part(uri, "fma", pa.Table.from_arrays(columns, schema=FEATURES))
-        tables.append(tables.open_table(uri), [Append("fma", [part])], FEATURES)
-    return uri

@@ -11,7 +11,7 @@ import torch
 from genre_ray.commands import learning
 from genre_ray.config import Execution
 from genre_ray.runs import cluster
-from genre_ray.training.learner import Learner, Task
+from genre_ray.training.learner import Learner, Training
 from genre_ray.training.loop import Fitted
 
 
@@ -32,7 +32,7 @@ def train_here() -> None:
     learning.fit = _fit
 
 
-def _fit(task: Task, storage_uri: str, execution: Execution) -> Fitted:
-    learner = Learner(task, torch.device("cpu"))
+def _fit(training: Training, storage_uri: str, execution: Execution) -> Fitted:
+    learner = Learner(training, torch.device("cpu"))
     learner.train(lambda: None)
     return Fitted(learner.best, learner.progress.history, learner.progress.best_epoch)

@@ -1,4 +1,4 @@
-"""Inputs are standardised as they were in training, and a fusion's are L2-normalised embeddings."""
+"""Inputs are prepared as they were in training."""
 
 import numpy as np
 import pytest
@@ -8,18 +8,7 @@ from genre_ray.features.essentia.columns import FEATURE_COLUMNS
 from genre_ray.features.essentia.melbands import MELBAND_COLUMNS
 from genre_ray.features.scaling import Scaling
 from genre_ray.models.description import PreparationDescription
-from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
-from genre_ray.models.preparation import Embeddings, Melbands, Standardise, build_preparation
-
-
-@pytest.fixture
-def embeddings():
-    torch.manual_seed(1)
-    sources = []
-    for labels in (3, 5):
-        standardise = Standardise.of(Scaling(np.arange(6.0), np.full(6, 0.5)), clip_sd=4.0)
-        sources.append((standardise, EssentiaNetwork(6, labels, EssentiaSettings())))
-    return Embeddings(sources)
+from genre_ray.models.preparation import Melbands, Standardise
 
 
 def test_a_missing_value_becomes_the_training_mean():
@@ -38,23 +27,6 @@ def test_clip_sd_bounds_both_sides():
     rows = torch.tensor([[2e13], [-2e13], [3.0]])
     assert Standardise.of(scaling, clip_sd=10.0)(rows).flatten().tolist() == [10.0, -10.0, 3.0]
     assert Standardise.of(scaling)(rows).flatten().tolist() == [pytest.approx(2e13), pytest.approx(-2e13), 3.0]
-
-
-def test_fusion_input_has_each_embedding_with_length_one(embeddings):
-    rows = torch.randn(8, 6) * 5
-    prepared = embeddings(rows)
-    assert prepared.shape == (8, embeddings.width) == (8, 512)
-    for place, network in enumerate(embeddings.networks):
-        part = prepared[:, 256 * place : 256 * (place + 1)]
-        torch.testing.assert_close(part.norm(dim=1), torch.ones(8))
-        raw = network.embed(((rows - torch.arange(6)) * 0.5).clamp(-4, 4))
-        torch.testing.assert_close(part, raw / raw.norm(dim=1, keepdim=True))
-
-
-def test_embeddings_stay_without_dropout_and_gradient(embeddings):
-    rows = torch.randn(4, 6)
-    torch.testing.assert_close(embeddings.train()(rows), embeddings(rows), rtol=0, atol=0)
-    assert not embeddings(rows).requires_grad
 
 
 def named(vectors):
@@ -90,19 +62,18 @@ def test_mel_bands_without_a_maximum_to_divide_by():
     assert prepared.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", ["standardise", "embeddings", "melbands"])
-def test_a_description_and_the_tensors_make_it_again(kind, embeddings):
+@pytest.mark.parametrize("kind", ["standardise", "melbands"])
+def test_a_description_and_the_tensors_make_it_again(kind):
     columns = ("a", *MELBAND_COLUMNS)
     original = {
-        "standardise": embeddings.standardise[0],
-        "embeddings": embeddings,
+        "standardise": Standardise.of(Scaling(np.arange(361.0), np.full(361, 0.5)), clip_sd=4.0),
         "melbands": Melbands.of(columns),
     }[kind]
     described = PreparationDescription.model_validate_json(original.describe().model_dump_json(), strict=True)
-    again = build_preparation(described)
+    again = type(original).from_description(described)
     again.load_state_dict(original.state_dict())
-    rows = torch.randn(4, len(columns) if kind == "melbands" else 6)
+    rows = torch.randn(4, len(columns))
     rows[0, 2] = torch.nan
     torch.testing.assert_close(again(rows), original(rows), rtol=0, atol=0)
     assert again.describe() == original.describe()
-    assert again.width == original.width
+    assert again.shape == original.shape

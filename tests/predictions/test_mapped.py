@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from genre_ray.bundles.files import Bundle
-from genre_ray.bundles.manifest import GENRES, TargetDescription
+from genre_ray.bundles.manifest import TargetDescription
 from genre_ray.bundles.predictor import Predictor
 from genre_ray.bundles.targets import find_target
 from genre_ray.decisions.policy import PolicyDescription
@@ -17,6 +17,7 @@ from genre_ray.predictions.mapped import map_target
 from genre_ray.predictions.rows import predictions_properties
 from genre_ray.predictions.score import ScoreStage
 from genre_ray.storage.schemas import FEATURES
+from genre_ray.systems.description import GENRES
 from genre_ray.truth.mapping_table import MappingTable
 
 WEIGHTS = {("jazz", "Jazz"): 0.9, ("soul", "R&B"): 0.75, ("rock", "R&B"): 0.25, ("rock---indie", "Indie"): 1.0}

@@ -1,10 +1,11 @@
 """A card says what the manifest says."""
 
-from genre_ray.bundles.manifest import GENRES, Data, Licences, Lineage, TargetDescription
+from genre_ray.bundles.manifest import Data, Licences, Lineage, TargetDescription
 from genre_ray.decisions.policy import PolicyDescription
 from genre_ray.decisions.thresholds import NO_THRESHOLD
 from genre_ray.models.description import PreparationDescription
 from genre_ray.reports.card import card
+from genre_ray.systems.description import GENRES
 from tests.manifests import make_manifest
 
 LABELS = ("jazz", "rock", "rock---indie")

@@ -5,7 +5,7 @@ import random
 import re
 import tarfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pytest
@@ -16,9 +16,9 @@ from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.outcomes import Outcome, rejections
 from genre_ray.runs import estimate
 from genre_ray.runs.batch import run_batch
+from genre_ray.runs.capacity import Capacity, Nodes
 from genre_ray.runs.dataflow import Chain
 from genre_ray.runs.estimate import describe
-from genre_ray.runs.resources import Capacity, Nodes
 from genre_ray.runs.stages import Resources, ShardSize
 from genre_ray.sources.documents.source import DocumentSource
 from genre_ray.sources.tables import TableRows
@@ -116,7 +116,7 @@ def test_the_rows_of_a_table_are_known_from_its_log(tmp_path, sample):
 def test_workers_are_those_of_the_cluster_not_of_the_driver(monkeypatch, capacity, settings, expected):
     """They were the driver's cores, also where the driver was a head without CPUs."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(estimate.resources, "possible", lambda: capacity)
+    monkeypatch.setattr(estimate.capacity, "possible", lambda: capacity)
     assert estimate.worker_count(range(100), Execution(**settings)) == expected
 
 
@@ -127,7 +127,7 @@ def test_a_dry_run_survives_a_cluster_that_does_not_answer(monkeypatch, caplog):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setattr(estimate.cluster, "connect", connect)
     monkeypatch.setattr(
-        estimate.resources, "possible", lambda: Capacity((Nodes(Resources(3), 1),), True, "this machine")
+        estimate.capacity, "possible", lambda: Capacity((Nodes(Resources(3), 1),), True, "this machine")
     )
     assert estimate.worker_count(range(9), Execution()) == (3, "as many as this machine has room for")
     assert "nobody listens" in caplog.text
@@ -142,9 +142,9 @@ def test_hours_are_those_of_all_rows_and_prices_those_given():
 
 def test_worker_hours_are_the_time_of_a_row_times_the_rows(numbers_of, keep):
     source = numbers_of(64)
-    items = source.cut(source.list_inputs(), 64)
+    items = [replace(item, rows=16, is_counted=True) for item in source.cut(source.list_inputs(), 64)]
     sample = estimate.Sample(rows=16, reading_s=1.0, stages_s={"keep": 6.0}, encoding_s=1.0)
-    rows = sum(len(item.files) if item.rows is None else item.rows for item in items)
+    rows = 16 * len(items)
     assert estimate.estimate(items, sample, Execution()).worker_hours == pytest.approx(rows * 0.5 / 3600)
 
 

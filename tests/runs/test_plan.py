@@ -16,7 +16,7 @@ from genre_ray.runs import plan as plan_module
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.plan import WorkItem, read_plans, settle_plans
 from genre_ray.storage import objects
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 
 def files(*names):

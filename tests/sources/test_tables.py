@@ -17,7 +17,7 @@ from genre_ray.outcomes import REJECTED_ROW, Reason, Rejection
 from genre_ray.runs.plan import WorkItem
 from genre_ray.runs.stages import Resources, ShardSize
 from genre_ray.sources.documents.parse import parse_document
-from genre_ray.sources.documents.source import DOCUMENTS
+from genre_ray.sources.documents.table import DOCUMENTS
 from genre_ray.sources.tables import TableRows
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import FEATURES
@@ -88,7 +88,7 @@ def test_a_stage_travels():
 def test_shards_are_the_same_wherever_a_read_begins(fifty_rows, rows_per_shard, first, group, take, failed, singly):
     source = TableRows(fifty_rows)
     (file,) = source.list_inputs()
-    item = WorkItem("t000000", "table", (file,), take)
+    item = WorkItem("t000000", "table", (file,), take, is_counted=True)
     count = min(take, 50)
     expected = [(n // rows_per_shard, f"r{n:04d}") for n in range(count)]
     expected = [row for row in expected if row[0] >= first]

@@ -5,11 +5,13 @@ import pytest
 
 from genre_ray.features.scaling import fit_scaling
 from genre_ray.models.preparation import Standardise
-from genre_ray.training.examples import load_rows
-from genre_ray.training.join import Split, make_examples
-from genre_ray.training.learner import Task
-from genre_ray.training.systems import find_system
+from genre_ray.systems.system import find_system
+from genre_ray.training.join import Split
+from genre_ray.training.learner import Training
+from genre_ray.training.reading import load_rows
+from genre_ray.training.targets import make_outputs
 from genre_ray.truth.ground_truth import GroundTruth
+from tests.training.joining import make_examples, table_of
 
 COLUMNS, LABELS = 6, ("jazz", "rock", "soul")
 
@@ -49,17 +51,17 @@ def make_task(write_features):
             "train": truth_of({recording: label_sets[recording] for recording in recordings[:train]}),
             "validation": truth_of({recording: label_sets[recording] for recording in recordings[train:]}),
         }
-        examples = make_examples(uri, 1, truths, Split(least_train=1, least_other=1))
+        examples = make_examples(uri, {"t": truths}, Split(least_train=1, least_other=1))
         found = find_system(system)
         settings = {"input_dropout": 0.2, "branches": {"units": 4, "dropout": 0.3}} if network is None else network
-        scaling = fit_scaling(load_rows(uri, 1, examples.of("train").rows))
-        return Task(
+        scaling = fit_scaling(load_rows(uri, 1, examples.of("train").rows[0]))
+        return Training(
             found,
             found.resolve_network(settings),
             found.resolve_rules({"batch": 8, "max_epochs": 5, "seed": 7, **rules}),
             Standardise.of(scaling),
-            uri,
-            1,
+            make_outputs(found, examples),
+            (table_of(uri),),
             examples,
         )
 

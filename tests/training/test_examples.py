@@ -6,18 +6,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genre_ray.labels.space import label_matrix
+from genre_ray.labels.splits import PARTS
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import FEATURES
-from genre_ray.training.examples import Annotations, Examples, load_rows
+from genre_ray.training.examples import Annotations, Examples
+from genre_ray.training.reading import load_rows
 
 
 def examples_of(recordings, parts, label_sets):
-    sets = np.empty(len(recordings), dtype=object)
-    sets[:] = label_sets
-    weights = np.ones(len(recordings), dtype=np.float32)
-    taxonomies = {"t": Annotations(("jazz", "rock"), np.arange(2), sets)}
-    rows = np.arange(len(recordings))
-    return Examples(("jazz", "rock"), rows, np.array(recordings), np.array(parts), sets, weights, taxonomies)
+    """One example for each of `recordings`, which may come several times, with the same part and labels."""
+    ids, first, places = np.unique(recordings, return_index=True, return_inverse=True)
+    matrix = label_matrix([label_sets[place] for place in first], ("jazz", "rock"))
+    return Examples(
+        labels=("jazz", "rock"),
+        recording_ids=pa.array(ids.tolist()),
+        parts=np.array([PARTS.index(parts[place]) for place in first], dtype=np.int8),
+        matrix=matrix,
+        rows=np.arange(len(recordings))[None],
+        recordings=places.astype(np.int32),
+        weights=np.ones(len(recordings), dtype=np.float32),
+        taxonomies={"t": Annotations(("jazz", "rock"), np.arange(2), matrix)},
+    )
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 1024])
@@ -49,9 +59,8 @@ def test_rows_are_those_of_the_version_they_were_counted_in(write_features):
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 3)), min_size=1, max_size=20))
 def test_a_bundle_keeps_each_recording_once(submissions):
-    truth = {
-        recording: (("train", "test")[ord(recording) % 2], ["rock"] * (ord(recording) % 3)) for recording in "abcde"
-    }
+    numbers = {recording: ord(recording) for recording in "abcde"}
+    truth = {recording: (("train", "test")[n % 2], ["jazz", "rock"][: n % 3]) for recording, n in numbers.items()}
     recordings = [recording for recording, _ in submissions]
     found = examples_of(recordings, [truth[r][0] for r in recordings], [truth[r][1] for r in recordings])
     rows = found.per_recording().to_pylist()
@@ -65,6 +74,6 @@ def test_a_bundle_keeps_each_recording_once(submissions):
 def test_targets_and_parts():
     found = examples_of(["a", "b", "c"], ["train", "test", "train"], [("jazz",), ("rock",), ("jazz", "rock")])
     assert found.of("train").targets().tolist() == [[1, 0], [1, 1]]
-    assert found.of("train").rows.tolist() == [0, 2]
+    assert found.of("train").rows.tolist() == [[0, 2]]
     assert len(found.of("validation")) == 0
     assert found.of("validation").targets().shape == (0, 2)

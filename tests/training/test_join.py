@@ -9,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genre_ray.errors import ConfigurationError, InputError
-from genre_ray.labels.splits import PARTS, part_of
+from genre_ray.features.spec import FeatureSpec
+from genre_ray.labels.splits import PARTS, hash_position, parts_at
 from genre_ray.models.outputs import UNKNOWN
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import FEATURES
-from genre_ray.training.join import Split, join_taxonomies, make_examples
+from genre_ray.training.join import Split
 from genre_ray.truth.ground_truth import GroundTruth
 from genre_ray.truth.identifiers import Identifiers
+from tests.training.joining import make_examples
 
 FREE = Split(least_train=1, least_other=1)
 
@@ -30,10 +32,33 @@ def truth_of(label_sets, groups=None, uri="truth.tsv"):
     )
 
 
+def part_of(group, seed, fractions):
+    return PARTS[parts_at(np.array([hash_position(group, seed)], dtype=np.uint64), fractions)[0]]
+
+
+def ids_of(examples):
+    """The recording of each example."""
+    return [examples.recording_ids[place].as_py() for place in examples.recordings.tolist()]
+
+
+def parts_of_rows(examples):
+    """The part of each example."""
+    return [PARTS[place] for place in examples.parts[examples.recordings].tolist()]
+
+
+def label_sets_of(examples):
+    """The labels of each example."""
+    sets = [
+        tuple(label for label, there in zip(examples.labels, row, strict=True) if there)
+        for row in examples.matrix.toarray().tolist()
+    ]
+    return [sets[place] for place in examples.recordings.tolist()]
+
+
 def parts_of(examples):
     """Recording → its parts."""
     found = {}
-    for recording, part in zip(examples.recording_ids.tolist(), examples.parts.tolist(), strict=True):
+    for recording, part in zip(ids_of(examples), parts_of_rows(examples), strict=True):
         found.setdefault(recording, set()).add(part)
     return found
 
@@ -49,13 +74,13 @@ def test_rows_are_joined_by_recording_wherever_they_are(write_features):
         "train": truth_of({"a": ["rock"], "missing": ["rock"]}),
         "validation": truth_of({"b": ["rock", "jazz"], "c": ["rock"]}),
     }
-    examples = make_examples(uri, 1, truths, FREE)
+    examples = make_examples(uri, {"t": truths}, FREE)
     # Jazz is in validation only.
     assert examples.labels == ("rock",)
-    assert examples.rows.tolist() == [0, 1, 3, 4, 6, 7]
-    assert examples.recording_ids.tolist() == [recordings[row] for row in examples.rows]
-    assert examples.parts.tolist() == ["validation", "train", "validation", "train", "validation", "train"]
-    assert examples.label_sets.tolist() == [("rock",)] * 6
+    assert examples.rows.tolist() == [[0, 1, 3, 4, 6, 7]]
+    assert ids_of(examples) == [recordings[row] for row in examples.rows[0]]
+    assert parts_of_rows(examples) == ["validation", "train", "validation", "train", "validation", "train"]
+    assert label_sets_of(examples) == [("rock",)] * 6
     np.testing.assert_allclose(examples.weights, [1, 1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])
 
 
@@ -71,7 +96,7 @@ def test_parts_agree_between_taxonomies_and_stay_when_the_table_grows(write_feat
     # The other taxonomy's file also knows release groups, which are not the table's.
     other = truth_of({recording: ["folk"] for recording in recordings[100:]}, dict.fromkeys(recordings[100:], "wrong"))
     found = [
-        parts_of(make_examples(uri, 1, {"all": truth}, FREE))
+        parts_of(make_examples(uri, {"t": {"all": truth}}, FREE))
         for uri, truth in ((small, one), (grown, one), (grown, other))
     ]
     for a in found:
@@ -94,7 +119,7 @@ def test_submissions_that_name_different_groups_stay_together(write_features):
     groups = [f"g{n}" for n in range(180)]
     uri = table(write_features, recordings, submission=[n // 60 for n in range(180)], release_group_id=groups)
     split = Split(least_train=1, least_other=1, fractions=(0.4, 0.3, 0.3))
-    found = parts_of(make_examples(uri, 1, {"all": truth_of({key: ["rock"] for key in set(recordings)})}, split))
+    found = parts_of(make_examples(uri, {"t": {"all": truth_of({key: ["rock"] for key in set(recordings)})}}, split))
     assert found == {f"r{n:02d}": {part_of(f"g{n}", 0, split.fractions)} for n in range(60)}
 
 
@@ -103,7 +128,7 @@ def test_group_by_artist(write_features):
     artists = [[f"a{n % 20}", f"guest {n}"] for n in range(200)]
     uri = table(write_features, recordings, artist_ids=artists, release_group_id=[f"g{n}" for n in range(200)])
     split = Split(group_by="artist", least_train=1, least_other=1, fractions=(0.5, 0.25, 0.25))
-    found = parts_of(make_examples(uri, 1, {"all": truth_of({key: ["rock"] for key in recordings})}, split))
+    found = parts_of(make_examples(uri, {"t": {"all": truth_of({key: ["rock"] for key in recordings})}}, split))
     for n, recording in enumerate(recordings):
         assert found[recording] == {part_of(f"a{n % 20}", 0, split.fractions)}
 
@@ -132,13 +157,13 @@ def test_least_recordings_rule_equals_counting_recordings_not_rows(
     split = Split(least_train=least_train, least_other=least_other)
     if not space:
         with pytest.raises(InputError, match=r"lower split.least_train and split.least_other"):
-            make_examples(uri, 1, truths, split)
+            make_examples(uri, {"t": truths}, split)
         return
-    examples = make_examples(uri, 1, truths, split)
+    examples = make_examples(uri, {"t": truths}, split)
     assert examples.labels == tuple(space)
     expected = {r: tuple(sorted(labels & set(space))) for r, labels in zip(recordings, label_sets, strict=True)}
-    assert sorted(examples.recording_ids.tolist()) == sorted([r for r, labels in expected.items() if labels] * 2)
-    for recording, labels in zip(examples.recording_ids.tolist(), examples.label_sets, strict=True):
+    assert sorted(ids_of(examples)) == sorted([r for r, labels in expected.items() if labels] * 2)
+    for recording, labels in zip(ids_of(examples), label_sets_of(examples), strict=True):
         assert labels == expected[recording]
 
 
@@ -153,7 +178,7 @@ def _twelve_recordings_twice(tmp_path_factory):
             {"recording_id": f"r{n % 12:02d}", "submission": n // 12, "artist_ids": [], "features": [0.0]}
             for n in range(24)
         ]
-        tables.create_table(_made["uri"], schema, {})
+        tables.create_table(_made["uri"], schema, FeatureSpec.of_columns("test", ["c0"]).properties())
         part = tables.write_part(_made["uri"], "part", pa.Table.from_pylist(rows, schema))
         tables.append(tables.open_table(_made["uri"]), [tables.Append("run/0", [part])], schema)
     return _made["uri"]
@@ -166,21 +191,21 @@ def test_limit_takes_the_first_known_rows(write_features):
         "train": truth_of({f"r{n}": ["rock"] for n in range(0, 9, 2)}),
         "validation": truth_of({f"r{n}": ["rock"] for n in range(1, 9, 2)}),
     }
-    assert make_examples(uri, 1, truths, FREE, limit=4).rows.tolist() == [3, 4, 5, 6]
-    assert len(make_examples(uri, 1, truths, FREE, limit=99)) == 9
+    assert make_examples(uri, {"t": truths}, FREE, limit=4).rows.tolist() == [[3, 4, 5, 6]]
+    assert len(make_examples(uri, {"t": truths}, FREE, limit=99)) == 9
 
 
 def test_no_known_recording_is_refused(write_features):
     uri = table(write_features, ["a", "b"])
     with pytest.raises(InputError, match=r"found none of its 2 recordings; check that both name recordings"):
-        make_examples(uri, 1, {"all": truth_of({"x": ["rock"], "y": ["rock"]})}, FREE)
+        make_examples(uri, {"t": {"all": truth_of({"x": ["rock"], "y": ["rock"]})}}, FREE)
 
 
 def test_a_recording_in_two_parts_is_refused(write_features):
     uri = table(write_features, ["a", "b"])
     truths = {"train": truth_of({"a": ["rock"]}), "validation": truth_of({"b": ["rock"], "a": ["rock"]}, uri="v.tsv")}
     with pytest.raises(InputError, match=r"v.tsv: recording a is in another part too"):
-        make_examples(uri, 1, truths, FREE)
+        make_examples(uri, {"t": truths}, FREE)
 
 
 @pytest.mark.parametrize("parts", [["train", "validation", "all"], ["training", "validation"]])
@@ -188,14 +213,14 @@ def test_unknown_parts_are_refused(write_features, parts):
     uri = table(write_features, ["a", "b", "c"])
     truths = {part: truth_of({recording: ["rock"]}) for part, recording in zip(parts, "abc", strict=False)}
     with pytest.raises(ConfigurationError, match="expected ground truths of train, validation, test, or one of all"):
-        make_examples(uri, 1, truths, FREE)
+        make_examples(uri, {"t": truths}, FREE)
 
 
 def test_a_part_without_recordings_is_refused(write_features):
     uri = table(write_features, [f"r{n}" for n in range(20)])
     truth = truth_of({f"r{n}": ["rock"] for n in range(20)})
-    with pytest.raises(InputError, match="expected recordings in the part validation, found none"):
-        make_examples(uri, 1, {"all": truth}, Split(least_train=1, least_other=1, fractions=(1, 0, 0)))
+    with pytest.raises(InputError, match="expected recordings of t in the part validation, found none"):
+        make_examples(uri, {"t": {"all": truth}}, Split(least_train=1, least_other=1, fractions=(1, 0, 0)))
 
 
 @pytest.mark.parametrize("fractions", [(0.8, 0.1, 0.2), (1.1, -0.1, 0.0)])
@@ -228,37 +253,36 @@ def test_joined_taxonomies_equal_their_restatement(tmp_path_factory, answers, ma
     # Four more recordings give every taxonomy all its labels in train and validation.
     sure = ("train", "train", "validation", "validation")
     answers = {taxonomy: [*own, *((part, {*NAMES[taxonomy]}) for part in sure)] for taxonomy, own in answers.items()}
-    sources = {}
+    sources, taxonomies = {}, {}
     for taxonomy, own in answers.items():
         truths = {
             part: truth_of({f"r{n:02d}": answer[1] for n, answer in enumerate(own) if answer and answer[0] == part})
             for part in PARTS
         }
-        truths = {part: truth for part, truth in truths.items() if len(truth)}
+        taxonomies[taxonomy] = truths = {part: truth for part, truth in truths.items() if len(truth)}
         tested = set().union(*(answer[1] for answer in own if answer and answer[0] == "test"))
         vocabulary = {*NAMES[taxonomy]} & (tested or {*NAMES[taxonomy]})
         answers[taxonomy] = [answer and (answer[0], answer[1] & vocabulary) for answer in own]
-        sources[taxonomy] = make_examples(uri, 1, truths, FREE)
+        sources[taxonomy] = make_examples(uri, {"t": truths}, FREE)
         assert set(sources[taxonomy].labels) == vocabulary
-    joined = join_taxonomies(sources, masked=masked)
+    joined = make_examples(uri, taxonomies, FREE, masked=masked)
 
     columns = {taxonomy: [SHARED.get(label, label) for label in sources[taxonomy].labels] for taxonomy in answers}
     space = sorted({*columns["a"], *columns["b"]})
     said = [{t: own[n] for t, own in answers.items() if own[n] and own[n][1]} for n in range(12)]
     known = [n for n in range(12) if said[n]]
     assert list(joined.labels) == space
-    assert joined.recording_ids.tolist() == [f"r{n:02d}" for n in known] * 2
+    assert ids_of(joined) == [f"r{n:02d}" for n in known] * 2
+    parts, label_sets, targets = parts_of_rows(joined), label_sets_of(joined), joined.targets().tolist()
     assert joined.weights.tolist() == [0.5] * 2 * len(known)
     kept = []
     for place, n in enumerate(known * 2):
         part = max((part for part, _ in said[n].values()), key=PARTS.index)
         union = {SHARED.get(label, label) for _, labels in said[n].values() for label in labels}
         asked = {label for taxonomy in said[n] for label in columns[taxonomy]} if masked else set(space)
-        assert joined.parts[place] == part
-        assert joined.label_sets[place] == tuple(sorted(union))
-        assert joined.targets()[place].tolist() == [
-            int(label in union) if label in asked else UNKNOWN for label in space
-        ]
+        assert parts[place] == part
+        assert label_sets[place] == tuple(sorted(union))
+        assert targets[place] == [int(label in union) if label in asked else UNKNOWN for label in space]
         kept += [
             {"recording_id": f"r{n:02d}", "taxonomy": taxonomy, "part": part, "labels": sorted(labels), "bundle": None}
             for taxonomy, (_, labels) in sorted(said[n].items())
@@ -272,12 +296,10 @@ def test_one_taxonomy_joined_with_nothing_stays_what_it_is(write_features):
     recordings = [f"r{n:02d}" for n in range(40)]
     uri = table(write_features, recordings)
     truths = {"all": truth_of({recording: ["2-step", "Step"][: 1 + n % 2] for n, recording in enumerate(recordings)})}
-    alone = make_examples(uri, 1, truths, FREE)
-    joined = join_taxonomies({"t": alone}, masked=True)
-    assert joined.labels == alone.labels == ("2-step", "Step")
-    for name in ("rows", "recording_ids", "parts", "label_sets", "weights"):
-        assert getattr(joined, name).tolist() == getattr(alone, name).tolist()
-    np.testing.assert_array_equal(joined.targets(), alone.targets())
+    alone = make_examples(uri, {"t": truths}, FREE)
+    masked = make_examples(uri, {"t": truths}, FREE, masked=True)
+    assert masked.labels == alone.labels == ("2-step", "Step")
+    np.testing.assert_array_equal(masked.targets(), alone.targets())
 
 
 def test_parts_by_hash_agree_so_that_no_recording_moves(write_features, caplog):
@@ -286,15 +308,15 @@ def test_parts_by_hash_agree_so_that_no_recording_moves(write_features, caplog):
     one = {"all": truth_of({recording: ["rock"] for recording in recordings[:200]})}
     # Its file names release groups of its own, which the table's go before.
     two = {"all": truth_of({recording: ["Rock"] for recording in recordings[100:]}, dict.fromkeys(recordings, "x"))}
-    sources = {"one": make_examples(uri, 1, one, FREE), "two": make_examples(uri, 1, two, FREE)}
-    joined = join_taxonomies(sources)
+    sources = {"one": make_examples(uri, {"t": one}, FREE), "two": make_examples(uri, {"t": two}, FREE)}
+    joined = make_examples(uri, {"one": one, "two": two}, FREE)
     assert (joined.labels, len(joined)) == (("rock",), 300)
     assert "different parts" not in caplog.text
     for examples in sources.values():
         assert parts_of(examples).items() <= parts_of(joined).items()
 
 
-def test_a_taxonomy_that_loses_its_validation_recordings_is_refused(write_features, caplog):
+def test_a_taxonomy_that_loses_its_validation_recordings_is_refused(write_features):
     uri = table(write_features, ["a", "b", "c", "d"])
     one = {"train": truth_of({"a": ["rock"]}), "validation": truth_of({"b": ["rock"]})}
     two = {
@@ -302,10 +324,9 @@ def test_a_taxonomy_that_loses_its_validation_recordings_is_refused(write_featur
         "validation": truth_of({"d": ["rock"]}),
         "test": truth_of({"b": ["rock"]}),
     }
-    sources = {"one": make_examples(uri, 1, one, FREE), "two": make_examples(uri, 1, two, FREE)}
-    with pytest.raises(InputError, match="expected recordings of one in the part validation, found none"):
-        join_taxonomies(sources)
-    assert "1 recordings are in different parts of the taxonomies, the last of them counts" in caplog.text
+    message = r"expected recordings of one in the part validation, found none \(1 recordings are in another part"
+    with pytest.raises(InputError, match=message):
+        make_examples(uri, {"one": one, "two": two}, FREE)
 
 
 def test_own_ids_and_merged_ids_lead_to_one_recording(write_features):
@@ -316,14 +337,13 @@ def test_own_ids_and_merged_ids_lead_to_one_recording(write_features):
         "train": truth_of({"song-1": ["rock"], "new": ["jazz"], "lost": ["rock"]}),
         "validation": truth_of({"song-2": ["rock"], "c": ["jazz"]}),
     }
-    examples = make_examples(uri, 1, truths, FREE, identifiers=identifiers)
-    assert examples.recording_ids.tolist() == ["new", "new", "b", "c"]
-    assert examples.label_sets.tolist() == [("jazz", "rock")] * 2 + [("rock",), ("jazz",)]
+    examples = make_examples(uri, {"t": truths}, FREE, identifiers=identifiers)
+    assert ids_of(examples) == ["new", "new", "b", "c"]
+    assert label_sets_of(examples) == [("jazz", "rock")] * 2 + [("rock",), ("jazz",)]
     np.testing.assert_allclose(examples.weights, [0.5, 0.5, 1, 1])
-    assert examples.coverage == (4, 3)
-    assert examples.coverage.lost == 0.25
-    assert join_taxonomies({"t": examples}).taxonomies["t"].coverage == (4, 3)
+    assert examples.taxonomies["t"].coverage == (4, 3)
+    assert examples.taxonomies["t"].coverage.lost == 0.25
     # What the identifiers bring into two parts is refused.
     truths["validation"] = truth_of({"old": ["rock"]})
     with pytest.raises(InputError, match="recording new is in another part too"):
-        make_examples(uri, 1, truths, FREE, identifiers=identifiers)
+        make_examples(uri, {"t": truths}, FREE, identifiers=identifiers)

@@ -30,14 +30,23 @@ def trained(task):
     return learner
 
 
+def rows_of(examples):
+    """(recording, labels, weight) of each example."""
+    ids, sets = examples.recording_ids.to_pylist(), examples.matrix.toarray()
+    return [
+        (ids[place], {label for label, there in zip(examples.labels, sets[place], strict=True) if there}, float(weight))
+        for place, weight in zip(examples.recordings.tolist(), examples.weights, strict=True)
+    ]
+
+
 def arrays(task, part):
     """Standardised inputs, targets and weights of a part, made another way than the learner does."""
     import deltalake
 
-    table = deltalake.DeltaTable(task.features_uri, version=task.features_version)
+    table = deltalake.DeltaTable(task.features[0].uri, version=task.features[0].version)
     rows = sorted(table.to_pyarrow_table().to_pylist(), key=lambda row: (row["recording_id"], row["submission"]))
     examples = task.examples.of(part)
-    labels = dict(zip(examples.recording_ids.tolist(), examples.label_sets, strict=True))
+    labels = {recording: label_set for recording, label_set, _ in rows_of(examples)}
     chosen = [row for row in rows if row["recording_id"] in labels]
     values = torch.tensor([row["features"] for row in chosen])
     inputs = (values - task.preparation.mean) * task.preparation.scale
@@ -122,12 +131,12 @@ def test_max_epochs_end_a_training_that_still_improves(make_task):
 
 def test_submissions_share_their_recordings_weight(make_task):
     learner = Learner(make_task(), CPU)
-    examples = learner.task.examples
-    ids, counts = np.unique(examples.recording_ids, return_counts=True)
+    examples = learner.training.examples
+    counts = np.bincount(examples.recordings)
     assert set(counts.tolist()) == {1, 2}
-    for recording in ids:
-        assert examples.weights[examples.recording_ids == recording].sum() == 1
-    assert learner.training.rows.weights.tolist() == [
+    for recording in range(len(counts)):
+        assert examples.weights[examples.recordings == recording].sum() == 1
+    assert learner.train_rows.rows.weights.tolist() == [
         1 / 2 if i % 5 == 0 else 1 for i in range(37) for _ in range(1 + (i % 5 == 0))
     ]
 
@@ -203,7 +212,7 @@ def test_streaming_equals_memory_where_a_stretch_holds_all_rows(make_task, monke
     task = make_task(max_epochs=4, network={"hidden": {"units": 5, "batch_norm": True}})
     held = trained(task)
     streamed = Learner(task, CPU)
-    streamed.training = streamed_source(streamed, capacity=1000)
+    streamed.train_rows = streamed_source(streamed, capacity=1000)
     streamed.train(nothing)
     assert streamed.progress == held.progress
     for name, tensor in held.best.items():
@@ -234,8 +243,8 @@ def test_streaming_is_the_same_twice_and_goes_on_exactly(make_task, tmp_path, mo
     monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 8)
     task = make_task(max_epochs=5)
     whole = Learner(task, CPU, memory_bytes=STREAMED)
-    assert isinstance(whole.training, Streamed)
-    assert isinstance(whole.validation, Streamed)
+    assert isinstance(whole.train_rows, Streamed)
+    assert isinstance(whole.validation_rows, Streamed)
 
     def save():
         if len(whole.progress.history) == 2:

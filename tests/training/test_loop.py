@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from ray.train import TrainingFailedError
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError, StorageError
 from genre_ray.runs import cluster, resources
-from genre_ray.storage import objects
+from genre_ray.runs.stages import Resources
 from genre_ray.training import loop
 from genre_ray.training.learner import Learner
 from genre_ray.training.loop import fit, with_retries
@@ -30,7 +31,8 @@ def test_one_worker_equals_the_learner_alone_and_two_go_on_from_it(ray_cluster, 
     cluster.connect()
     task = make_task(max_epochs=3, train=38, validation=11)
     storage = str(tmp_path / "run")
-    fitted = fit(task, storage, Execution(learners=1))
+    epochs = []
+    fitted = fit(task, storage, Execution(learners=1), epochs.append)
     learner = alone(task)
     np.testing.assert_allclose(
         [list(losses.values()) for losses in fitted.history],
@@ -40,18 +42,20 @@ def test_one_worker_equals_the_learner_alone_and_two_go_on_from_it(ray_cluster, 
     assert fitted.best_epoch == learner.progress.best_epoch
     for name, tensor in learner.best.items():
         torch.testing.assert_close(fitted.weights[name], tensor)
-    progress, _, pace = (tmp_path / "run" / "progress.txt").read_text().partition("; ")
-    assert progress == str(learner.progress)
-    assert re.fullmatch(r"[\d,]+ rows/s, 0% of the time waiting for them", pace)
+    assert [epoch.number for epoch in epochs] == [0, 1, 2]
+    assert [epoch.metrics for epoch in epochs] == fitted.history
+    assert 0.5 < fitted.history[-1]["roc_auc.t"] <= 1
 
     # The shares of two workers are uneven, in train and in validation.
     longer = make_task(max_epochs=7, patience=50, train=38, validation=11, name="again")
-    resumed = fit(longer, storage, Execution(learners=2))
+    epochs.clear()
+    resumed = fit(longer, storage, Execution(learners=2), epochs.append)
     assert resumed.history[:3] == fitted.history
     assert len(resumed.history) == 7
+    assert [epoch.metrics for epoch in epochs] == resumed.history
     judge = Learner(longer, torch.device("cpu"))
     judge.network.load_state_dict(resumed.weights)
-    loss, weight = map(float, judge._validate(0))
+    loss, weight = judge._validate(0).sums[0].tolist()
     assert loss / weight == pytest.approx(resumed.history[resumed.best_epoch]["validation_loss"], rel=1e-5)
     assert len([path for path in (tmp_path / "run" / "train").glob("checkpoint_*") if path.is_dir()]) == 1
 
@@ -114,8 +118,10 @@ def test_what_a_user_can_correct_is_raised_at_once():
         ({"gpus_per_learner": 0.5}, 1, {"CPU": 1.0, "GPU": 0.5}),
     ],
 )
-def test_learners_reserve_what_is_asked_for_whatever_the_cluster_has(tmp_path, settings, learners, reserved):
-    scaling = loop._trainer({}, str(tmp_path), Execution(**settings)).scaling_config
+def test_learners_reserve_what_is_asked_for_whatever_the_cluster_has(make_task, tmp_path, settings, learners, reserved):
+    execution = Execution(**settings)
+    learner = loop._learner(make_task(), execution)
+    scaling = loop._trainer({}, str(tmp_path), execution, learner).scaling_config
     assert (scaling.num_workers, scaling.resources_per_worker) == (learners, reserved)
     assert scaling.use_gpu == ("GPU" in reserved)
 
@@ -153,15 +159,46 @@ def test_a_training_that_has_no_room_says_what_it_waits_for(
     assert not [record for record in caplog.records if "no epoch" in record.message]
 
 
-def test_progress_reaches_the_drivers_log(monkeypatch, tmp_path, caplog, until):
+def test_a_system_that_needs_more_reserves_it(make_task, tmp_path):
+    training = make_task()
+    needy = replace(training, system=replace(training.system, resources=Resources(2, 1, 512)))
+    execution = Execution(cpus_per_learner=1.5, gpus_per_learner=2)
+    learner = loop._learner(needy, execution)
+    scaling = loop._trainer({}, str(tmp_path), execution, learner).scaling_config
+    assert scaling.resources_per_worker == {"CPU": 2.0, "GPU": 2.0, "memory": 512 * 2**20}
+
+
+class Fails(Exception):
+    """What a test raises."""
+
+
+def test_each_epoch_comes_once_and_the_latest_is_logged(monkeypatch, caplog, until):
+    """Epochs that are repeated after a failure do not come again, and those that were never reported come last."""
+    monkeypatch.setattr(loop, "POLL_EVERY_S", 0.01)
     monkeypatch.setattr(loop, "REPORT_EVERY_S", 0.02)
-    file = tmp_path / "progress.txt"
-    with caplog.at_level(logging.INFO, "genre_ray"), loop._progress_in_log(str(file)):
-        time.sleep(0.1)
-        objects.write_bytes(str(file), b"epoch 12: loss 0.1")
-        until(lambda: len(caplog.records) >= 2)
-    lines = [record.message for record in caplog.records]
-    assert set(lines) == {"epoch 12: loss 0.1"}
-    count = len(lines)
-    time.sleep(0.1)
-    assert len(caplog.records) == count
+    reports, found = loop.Reports(), []
+    with caplog.at_level(logging.INFO, "genre_ray"), loop.Following(reports.since, found.append) as following:
+        time.sleep(0.05)
+        assert not following.begun
+        reports.begin([])
+        for number in range(3):
+            reports.add(loop.Epoch(number, {"loss": number}, f"epoch {number + 1}"))
+        until(lambda: len(found) == 3 and "epoch 3" in caplog.messages)
+        assert following.begun
+        reports.begin([loop.Epoch(0, {"loss": 0})])
+        reports.add(loop.Epoch(1, {"loss": 1}, "epoch 2"))
+        time.sleep(0.05)
+        assert [epoch.number for epoch in found] == [0, 1, 2]
+        reports.add(loop.Epoch(2, {"loss": 2}, "epoch 3"))
+        reports.add(loop.Epoch(3, {"loss": 3}, "epoch 4"))
+        until(lambda: "epoch 4" in caplog.messages)
+    following.finish([loop.Epoch(number, {"loss": number}) for number in range(5)])
+    assert [(epoch.number, epoch.metrics["loss"]) for epoch in found] == [(n, n) for n in range(5)]
+    assert caplog.messages == ["epoch 3", "epoch 4"]
+
+
+def test_an_error_ends_the_following(monkeypatch):
+    monkeypatch.setattr(loop, "POLL_EVERY_S", 0.01)
+    with pytest.raises(Fails), loop.Following(loop.Reports().since, lambda epoch: None) as following:
+        raise Fails
+    assert not following._thread.is_alive()

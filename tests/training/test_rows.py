@@ -12,29 +12,29 @@ from hypothesis import strategies as st
 
 from genre_ray.errors import StorageError
 from genre_ray.storage import tables
-from genre_ray.training import rows as rows_module
-from genre_ray.training.examples import load_rows
+from genre_ray.training import reading
 from genre_ray.training.order import Share
+from genre_ray.training.reading import load_rows
 from genre_ray.training.rows import Held, Reader, Streamed, batches, open_sources
 
 CPU = torch.device("cpu")
 
 
 def reader_of(task, part="train"):
-    return Reader(task.features_uri, task.features_version, task.examples.of(part), task.preparation, CPU)
+    return Reader(task.features, task.examples.of(part), task.preparation, "genres", CPU)
 
 
 def expected_rows(task, part="train"):
     """Inputs, targets and weights as one matrix, read in one piece."""
     examples = task.examples.of(part)
-    values = np.concatenate([*load_rows(task.features_uri, task.features_version, examples.rows)])
+    values = np.concatenate([*load_rows(task.features[0].uri, task.features[0].version, examples.rows[0])])
     inputs = task.preparation(torch.from_numpy(values))
-    targets = [[label in labels for label in examples.labels] for labels in examples.label_sets]
-    return torch.cat([inputs, torch.tensor(targets), torch.tensor(examples.weights)[:, None]], dim=1).numpy()
+    targets = torch.from_numpy(examples.matrix.toarray()[examples.recordings])
+    return torch.cat([inputs, targets, torch.tensor(examples.weights)[:, None]], dim=1).numpy()
 
 
 def as_matrix(rows):
-    return torch.cat([rows.inputs, rows.targets, rows.weights[:, None]], dim=1).numpy()
+    return torch.cat([rows.inputs, rows.targets["genres"], rows.weights[:, None]], dim=1).numpy()
 
 
 def streamed(reader, share, capacity):
@@ -127,13 +127,13 @@ def test_the_next_stretch_is_read_while_one_is_used(make_task, monkeypatch):
 
 
 def test_waiting_is_counted(make_task, monkeypatch):
-    task, gate, read_rows = make_task(), threading.Event(), rows_module._read_rows
+    task, gate, read_rows = make_task(), threading.Event(), reading.read_rows
 
     def late(uri, positions):
         gate.wait()
         return read_rows(uri, positions)
 
-    monkeypatch.setattr(rows_module, "_read_rows", late)
+    monkeypatch.setattr(reading, "read_rows", late)
     reader = reader_of(task)
     source = streamed(reader, Share(len(reader.examples), 8), 1000)
     timer = threading.Timer(0.2, gate.set)
@@ -147,7 +147,7 @@ def test_what_cannot_be_read_ends_the_epoch(make_task):
     task = make_task()
     reader = reader_of(task)
     share = Share(len(reader.examples), 8)
-    for part in Path(task.features_uri).glob("*.parquet"):
+    for part in Path(task.features[0].uri).glob("*.parquet"):
         part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(StorageError, match=r"part-.*parquet"):
         read(streamed(reader, share, 16), share, 0, reader)
@@ -179,7 +179,6 @@ def test_memory_decides(make_task, world):
 @pytest.mark.parametrize("memory_bytes", [2**30, 31 * 10])
 def test_validation_rows_are_shared_and_keep_their_order(make_task, monkeypatch, world, memory_bytes):
     monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 4)
-    monkeypatch.setattr(rows_module, "VALIDATION_BATCH", 3)
     task = make_task()
     found = []
     for rank in range(world):

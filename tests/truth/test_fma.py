@@ -8,11 +8,11 @@ import bz2
 import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from genre_ray.errors import GenreRayError, InputError
-from genre_ray.truth.fma import NO_PARENT, read_features, read_genres, read_tracks
+from genre_ray.truth.fma import NO_PARENT, read_genres, read_tracks
+from genre_ray.truth.ground_truth import read_ground_truth
 
 DATA = Path(__file__).parents[1] / "data" / "fma"
 GENRES = str(DATA / "genres.csv")
@@ -38,18 +38,7 @@ def test_tracks_have_all_their_genres():
     stated = [ast.literal_eval(track[header.index("genres_all")]) for track in tracks]
     assert truth.recording_ids == [track[0] for track in tracks]
     assert truth.labels == [tuple(sorted(title[genre] for genre in ids)) for ids in stated]
-    assert len(truth) == 2000
-
-
-def test_features_are_finite_and_named_and_tracks_without_are_told():
-    features = read_features(str(DATA / "features.csv.bz2"))
-    feature, statistics, number, _, *tracks = rows("features.csv.bz2")
-    complete = [track for track in tracks if all(track)]
-    assert features.columns == tuple("_".join(name) for name in zip(feature, statistics, number, strict=True))[1:]
-    assert features.recording_ids == tuple(track[0] for track in complete)
-    assert features.incomplete == tuple(track[0] for track in tracks if not all(track))
-    assert features.values.shape == (1990, 140)
-    np.testing.assert_array_equal(features.values, np.array([track[1:] for track in complete], dtype=np.float32))
+    assert len(truth.labels) == 2000
 
 
 def test_tracks_with_the_headers_of_the_full_data_set(tmp_path):
@@ -99,22 +88,17 @@ def test_other_genres_are_refused(tmp_path, text, message):
         read_genres(str(path))
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("feature,mfcc\nstatistics,mean\nnumber,01\ntrack_id,\n1,loud\n", "expected numbers, found text"),
-        ("a,b\nc,d\ne,f\n1,2\n", "expected the header rows feature, statistics and number"),
-    ],
-)
-def test_other_features_are_refused(tmp_path, text, message):
-    path = tmp_path / "features.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        read_features(str(path))
-
-
 def test_a_damaged_file_is_refused(tmp_path):
-    path = tmp_path / "features.csv.bz2"
-    path.write_bytes((DATA / "features.csv.bz2").read_bytes()[:1000])
+    path = tmp_path / "tracks.csv.bz2"
+    path.write_bytes((DATA / "tracks.csv.bz2").read_bytes()[:1000])
     with pytest.raises(GenreRayError, match="expected a whole CSV file of FMA"):
-        read_features(str(path))
+        read_tracks(str(path), read_genres(GENRES))
+
+
+def test_tracks_are_a_ground_truth_with_the_genres_beside_them(tmp_path):
+    uri = str(DATA / "tracks.csv.bz2")
+    tracks, truth = read_tracks(uri, read_genres(GENRES)), read_ground_truth(uri)
+    assert (truth.uri, truth.recording_ids, truth.labels) == (uri, tracks.recording_ids, tracks.labels)
+    (tmp_path / "tracks.csv").write_text("track_id,genres_all\n1,[12]\n")
+    with pytest.raises(GenreRayError, match=r"genres\.csv"):
+        read_ground_truth(str(tmp_path / "tracks.csv"))

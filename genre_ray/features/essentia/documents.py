@@ -39,7 +39,7 @@ class ParseDocuments:
 
 
 def parse_documents(documents: pa.Table) -> Outcome:
-    """Rows of the features table for documents with the columns of `genre_ray.sources.documents.source.DOCUMENTS`."""
+    """Rows of the features table for documents with the columns of `genre_ray.sources.documents.table.DOCUMENTS`."""
     # Batch by batch: to combine batches would copy the payloads.
     outcomes = [_parse(batch) for batch in documents.to_batches() if batch.num_rows]
     if not outcomes:

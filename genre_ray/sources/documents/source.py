@@ -12,48 +12,23 @@ from functools import partial
 from itertools import count, islice
 from pathlib import PurePosixPath
 
-import numpy as np
-import pyarrow as pa
-
 from genre_ray.errors import ConfigurationError, InputError
-from genre_ray.outcomes import Outcome, Reason, Rejection, rejections
+from genre_ray.outcomes import Reason, Rejection
 from genre_ray.runs.ahead import map_ahead
 from genre_ray.runs.plan import WorkItem
 from genre_ray.runs.stages import Chunk, ShardCounter, ShardSize
-from genre_ray.sources.documents.archives import (
-    MAX_DOCUMENT_BYTES,
-    MAX_EXPANSION,
-    MAX_MEMBERS,
-    RawDocument,
-    about_archive,
-    is_archive,
-    is_document,
-    open_planned,
-    read_archive,
-    read_file,
-    refused_file,
-)
-from genre_ray.sources.documents.names import identify
+from genre_ray.sources.documents.archives import MAX_EXPANSION, MAX_MEMBERS, about_archive, is_archive, read_archive
+from genre_ray.sources.documents.files import open_planned, read_file, refused_file
+from genre_ray.sources.documents.raw import MAX_DOCUMENT_BYTES, RawDocument, is_document
+from genre_ray.sources.documents.table import CHUNK_BYTES, CHUNK_DOCUMENTS, DOCUMENTS, DocumentsBuilder
 from genre_ray.storage import objects
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import MISSING, StoredFile
 
 logger = logging.getLogger(__name__)
 
-CHUNK_DOCUMENTS, CHUNK_BYTES = 64, 2**24
-"""A chunk ends with the document that reaches one of them: a few are held at once, read ahead."""
 FILES_PER_ITEM = 256
 READS_IN_FLIGHT = 16
 """Files that a worker reads at once: a store answers each in some hundredths of a second, however small it is."""
-
-DOCUMENTS = pa.schema(
-    [
-        ("name", pa.string()),
-        ("source_uri", pa.string()),
-        ("recording_id", pa.string()),
-        ("payload", pa.large_binary()),
-    ]
-)
-"""The columns of documents as they are stored: `name` is a file's, `payload` its bytes."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +86,10 @@ class DocumentSource:
             elif self.limit is None or documents + len(group) < self.limit:
                 group.append(file)
                 if len(group) >= min(rows_per_shard, max(FILES_PER_ITEM, documents // 8)):
-                    yield WorkItem(f"d{groups:06d}", "documents", tuple(group))
+                    yield _group(groups, group)
                     groups, documents, group = groups + 1, documents + len(group), []
         if group:
-            yield WorkItem(f"d{groups:06d}", "documents", tuple(group))
+            yield _group(groups, group)
 
     def read(
         self,
@@ -212,79 +187,8 @@ class DocumentSource:
             )
 
 
-class DocumentsBuilder:
-    """Makes tables of documents, and of rejected rows, one document after another.
-
-    A payload is copied as it is added. The chunk of an archive that it is a view of is then free for the next one,
-    which is decompressed into memory that the processor's cache still holds.
-    """
-
-    def __init__(self) -> None:
-        self._capacity = 0
-        self._begin()
-
-    def _begin(self) -> None:
-        # As much as the last table took: a buffer that grows is copied.
-        self._buffer = pa.allocate_buffer(self._capacity, resizable=True)
-        self._content = memoryview(self._buffer).cast("B")
-        self._offsets = [0]
-        self._names: list[str] = []
-        self._uris: list[str] = []
-        self._rejected: list[tuple[str, Rejection]] = []
-
-    @property
-    def num_rows(self) -> int:
-        """Documents and rejected rows since the last table."""
-        return len(self._names) + len(self._rejected)
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of their payloads."""
-        return self._offsets[-1]
-
-    def add(self, document: RawDocument) -> None:
-        """Add a row."""
-        payload = document.payload
-        if isinstance(payload, Rejection):
-            self._rejected.append((document.uri, payload))
-            return
-        start = self._offsets[-1]
-        end = start + len(payload)
-        if end > self._capacity:
-            self._grow(end)
-        self._content[start:end] = payload
-        self._offsets.append(end)
-        self._names.append(document.name)
-        self._uris.append(document.uri)
-
-    def finish(self) -> Outcome:
-        """Return what was added, the documents with the columns of `DOCUMENTS`, and begin anew."""
-        content = [None, pa.py_buffer(np.array(self._offsets, np.int64)), self._buffer.slice(0, self.num_bytes)]
-        columns = [
-            pa.array(self._names, pa.string()),
-            pa.array(self._uris, pa.string()),
-            pa.array([identify(name)[0] for name in self._names], pa.string()),
-            pa.Array.from_buffers(pa.large_binary(), len(self._names), content),
-        ]
-        outcome = Outcome(pa.Table.from_arrays(columns, schema=DOCUMENTS), rejections(self._rejected))
-        self._capacity = min(self.num_bytes * 5 // 4, CHUNK_BYTES)
-        self._begin()
-        return outcome
-
-    def _grow(self, needed: int) -> None:
-        self._capacity = max(needed, self._capacity * 2)
-        larger = pa.allocate_buffer(self._capacity, resizable=True)
-        content = memoryview(larger).cast("B")
-        content[: self.num_bytes] = self._content[: self.num_bytes]
-        self._buffer, self._content = larger, content
-
-
-def documents_outcome(rows: Iterable[RawDocument]) -> Outcome:
-    """The table of the documents that could be read, with the columns of `DOCUMENTS`, and the rejected rows."""
-    builder = DocumentsBuilder()
-    for row in rows:
-        builder.add(row)
-    return builder.finish()
+def _group(number: int, files: Sequence[StoredFile]) -> WorkItem:
+    return WorkItem(f"d{number:06d}", "documents", tuple(files), len(files), is_counted=True)
 
 
 def shorter_than_planned(item: WorkItem, first_shard: int) -> InputError:
@@ -298,7 +202,7 @@ def shorter_than_planned(item: WorkItem, first_shard: int) -> InputError:
 
 def _require_unchanged(item: WorkItem) -> None:
     """Check an archive again after it was read; single files are checked one by one, as they are read."""
-    if item.kind == "archive" and item.files[0].version != objects.MISSING:
+    if item.kind == "archive" and item.files[0].version != MISSING:
         objects.require_unchanged(item.files[0])
 
 

@@ -13,7 +13,8 @@ from genre_ray.errors import InputError, NotFoundError
 from genre_ray.outcomes import REJECTED_ROW, Reason, Rejection
 from genre_ray.runs.stages import ShardSize
 from genre_ray.sources.documents import source as documents
-from genre_ray.sources.documents.source import DOCUMENTS, DocumentSource
+from genre_ray.sources.documents.source import DocumentSource
+from genre_ray.sources.documents.table import DOCUMENTS
 from genre_ray.storage import objects
 
 CRASHED = Rejection(Reason.CRASHED, "exit code 3, twice")

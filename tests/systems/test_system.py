@@ -3,7 +3,7 @@
 import pytest
 
 from genre_ray.errors import ConfigurationError
-from genre_ray.training.systems import find_system
+from genre_ray.systems.system import find_system
 
 
 def test_published_rules():
