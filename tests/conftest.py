@@ -319,7 +319,7 @@ def write_features_to() -> Callable[..., str]:
     """`write_features_to(folder, values, recording_id=[…], …)`: a features table of (rows, columns) values.
 
     It has several parts. Its features are called c0, c1, … where `names` does not name them, and are what `spec` says
-    if it is given; with the names of `ESSENTIA` it is such a table.
+    if it is given.
     """
 
     def write(
@@ -335,15 +335,12 @@ def write_features_to() -> Callable[..., str]:
         import numpy as np
         import pyarrow as pa
 
-        from genre_ray.features.essentia.columns import ESSENTIA
         from genre_ray.features.spec import FeatureSpec
         from genre_ray.storage import tables
         from genre_ray.storage.schemas import FEATURES
 
         values = np.asarray(values, dtype=np.float32)
-        columns_of = tuple(names or [f"c{column}" for column in range(values.shape[1])])
-        named = ESSENTIA if columns_of == ESSENTIA.columns else FeatureSpec.of_columns("test", columns_of)
-        spec = spec or named
+        spec = spec or FeatureSpec.of_columns("test", names or [f"c{column}" for column in range(values.shape[1])])
         filled: dict[str, Sequence[Any]] = {
             "recording_id": [f"r{row:04d}" for row in range(len(values))],
             "submission": [0] * len(values),
@@ -473,7 +470,7 @@ def write_run() -> Callable[..., Any]:
         from genre_ray.runs.identity import make_identity
         from genre_ray.runs.inventory import Inventory
         from genre_ray.runs.ledger import Ledger, ShardSummary
-        from genre_ray.runs.plan import WorkItem, load_or_extend_plans
+        from genre_ray.runs.plan import WorkItem, settle_plans
         from genre_ray.storage import tables
         from genre_ray.storage.schemas import REJECTED, list_of
 
@@ -488,7 +485,7 @@ def write_run() -> Callable[..., Any]:
         schema = pa.schema([("recording_id", pa.string()), ("features", list_of(pa.float32()))])
         ledger = Ledger.claim(output, "data", schema, make_identity("job", {}), resume=True)
         work_items = [WorkItem(name, "table", (), rows_of[name], is_counted=True) for name in items]
-        load_or_extend_plans(output, Inventory(()), lambda *_: work_items, rows_per_shard)
+        settle_plans(output, Inventory(()), lambda *_: work_items, rows_per_shard)
         summaries = []
         for name, shards in items.items():
             for index, shard in enumerate(shards):

@@ -15,7 +15,7 @@ import pytest
 from genre_ray.commands import pipeline
 from genre_ray.commands.entry import run_job
 from genre_ray.config import load_configuration
-from genre_ray.features.essentia.columns import FEATURE_COLUMNS
+from genre_ray.features.essentia.columns import ESSENTIA
 from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.runs.stages import ShardSize
 from genre_ray.sources.documents.source import DocumentSource
@@ -92,7 +92,7 @@ steps:
 def joined(ray_cluster, sample, write_features_to, tmp_path_factory) -> Joined:
     documents = DocumentSource((str(sample / "emotify" / "documents.tar.zst"),))
     parse = ParseDocuments().open()
-    (item,) = documents.cut(documents.list_inputs(), 1000)
+    (item,) = documents.make_work_items(documents.list_inputs(), 1000)
     read = [outcome for _, outcome, _ in documents.read(item, ShardSize(1000))]
     (rows, rejected) = zip(*(parse(outcome.accepted) for outcome in read), strict=True)
     assert not pa.concat_tables([*rejected, *(outcome.rejected for outcome in read)])
@@ -100,7 +100,7 @@ def joined(ray_cluster, sample, write_features_to, tmp_path_factory) -> Joined:
     values = tables.vectors(columns["features"])
     kept = {name: columns[name].to_pylist() for name in columns.column_names if name != "features"}
     folder = tmp_path_factory.mktemp("joined")
-    features = write_features_to(folder, values, names=FEATURE_COLUMNS, **kept)
+    features = write_features_to(folder, values, spec=ESSENTIA, **kept)
     (folder / "joined.yaml").write_text(JOINED.format(output=folder / "output", sample=sample, features=features))
     configuration = load_configuration(pipeline.PipelineConfiguration, ["--config", str(folder / "joined.yaml")])
     assert pipeline.run(configuration) == 0

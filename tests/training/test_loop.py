@@ -135,15 +135,17 @@ def test_a_reserved_gpu_that_pytorch_cannot_use_is_replaced_by_the_cpu(monkeypat
     assert loop._device() == torch.device("cuda:0")
 
 
-def test_a_training_that_has_no_room_says_what_it_waits_for(ray_cluster, make_task, tmp_path, monkeypatch, caplog):
+def test_a_training_that_has_no_room_says_what_it_waits_for(
+    ray_cluster, make_task, tmp_path, monkeypatch, caplog, until
+):
     """It said "no epoch is done yet" for ever."""
     cluster.connect()
-    monkeypatch.setattr(resources, "FIRST_LINE_S", 0.5)
-    monkeypatch.setattr(resources, "LINE_EVERY_S", 0.5)
-    monkeypatch.setattr(loop, "REPORT_EVERY_S", 0.5)
+    monkeypatch.setattr(resources, "FIRST_LINE_S", 0.1)
+    monkeypatch.setattr(resources, "LINE_EVERY_S", 0.1)
+    monkeypatch.setattr(loop, "REPORT_EVERY_S", 0.1)
 
     def fit_never(trainer):
-        time.sleep(2)
+        until(lambda: sum("waiting" in record.message for record in caplog.records) >= 2)
         raise GenreRayError("enough")
 
     monkeypatch.setattr(loop.TorchTrainer, "fit", fit_never)
@@ -170,7 +172,7 @@ class Fails(Exception):
     """What a test raises."""
 
 
-def test_each_epoch_comes_once_and_the_latest_is_logged(monkeypatch, caplog):
+def test_each_epoch_comes_once_and_the_latest_is_logged(monkeypatch, caplog, until):
     """Epochs that are repeated after a failure do not come again, and those that were never reported come last."""
     monkeypatch.setattr(loop, "POLL_EVERY_S", 0.01)
     monkeypatch.setattr(loop, "REPORT_EVERY_S", 0.02)
@@ -181,7 +183,7 @@ def test_each_epoch_comes_once_and_the_latest_is_logged(monkeypatch, caplog):
         reports.begin([])
         for number in range(3):
             reports.add(loop.Epoch(number, {"loss": number}, f"epoch {number + 1}"))
-        time.sleep(0.1)
+        until(lambda: len(found) == 3 and "epoch 3" in caplog.messages)
         assert following.begun
         reports.begin([loop.Epoch(0, {"loss": 0})])
         reports.add(loop.Epoch(1, {"loss": 1}, "epoch 2"))
@@ -189,11 +191,10 @@ def test_each_epoch_comes_once_and_the_latest_is_logged(monkeypatch, caplog):
         assert [epoch.number for epoch in found] == [0, 1, 2]
         reports.add(loop.Epoch(2, {"loss": 2}, "epoch 3"))
         reports.add(loop.Epoch(3, {"loss": 3}, "epoch 4"))
-        time.sleep(0.1)
+        until(lambda: "epoch 4" in caplog.messages)
     following.finish([loop.Epoch(number, {"loss": number}) for number in range(5)])
     assert [(epoch.number, epoch.metrics["loss"]) for epoch in found] == [(n, n) for n in range(5)]
-    lines = [record.message for record in caplog.records]
-    assert lines == ["epoch 3", "epoch 4"]
+    assert caplog.messages == ["epoch 3", "epoch 4"]
 
 
 def test_an_error_ends_the_following(monkeypatch):

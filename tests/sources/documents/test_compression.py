@@ -71,6 +71,14 @@ def test_what_follows_the_last_stream_is_damage(suffix, more):
     assert error is not None
 
 
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_an_early_end_comes_after_what_was_readable(suffix):
+    content, error = found_in((COMPRESSIONS[suffix](CONTENT) * 2)[:-10_000], suffix)
+    assert error is EOFError
+    assert len(content) >= len(CONTENT)
+    assert (CONTENT * 2).startswith(content)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data(), st.sampled_from(["one", "several", "with empty ones"]))
 def test_damaged_bzip2(data, name):
