@@ -1,4 +1,7 @@
-"""`calibrate`: stored scores + a bundle → a bundle that decides anew, or the scores' own labels anew; no inference."""
+"""The job `calibrate`: fit a bundle's calibration and thresholds again, from stored scores.
+
+With `--relabel` it applies a bundle's calibration and thresholds to stored scores instead. Neither runs the network.
+"""
 
 import json
 import logging
@@ -31,20 +34,27 @@ logger = logging.getLogger(__name__)
 
 
 class CalibrateConfiguration(JobConfiguration):
-    """Fit how a bundle's scores become labels anew; OUTPUT becomes a bundle. With relabel, OUTPUT/predictions instead.
+    """Fit a bundle's calibration and thresholds again, from stored scores, and write a new bundle to OUTPUT.
 
-    The scores are those of all labels in a predictions table, made by the bundle or by one with the same model.
+    With --relabel, apply the bundle's calibration and thresholds to the stored scores and write OUTPUT/predictions. The
+    scores must come from this bundle or from one with the same network.
     """
 
-    bundle: str = Field(description="the bundle whose model gave the scores")
-    predictions: str = Field(description="predictions table with all scores")
-    target: str | None = Field(None, description="taxonomy to decide in; the bundle's own when not given")
-    ground_truth: str | None = Field(None, description="TSV to fit on; the bundle's validation part when not given")
-    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
-    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
+    bundle: str = Field(description="folder or s3:// URI of the bundle that computed the scores")
+    predictions: str = Field(description="predictions table written with --all-scores")
+    target: str | None = Field(None, description="taxonomy of the labels; needed if the bundle has several")
+    ground_truth: str | None = Field(
+        None, description="ground truth TSV to fit on; default: the validation part of the bundle's examples"
+    )
+    identifiers: str | None = Field(
+        None, description="table that maps own_id or isrc to recording_id (.tsv, .csv or .parquet)"
+    )
+    redirects: str | None = Field(None, description="table that maps old_id to new_id, for merged MusicBrainz ids")
     decisions: DecisionSettings = DecisionSettings()
-    relabel: bool = Field(False, description="give the stored scores the bundle's labels: OUTPUT/predictions")
-    run_tsv: bool = Field(False, description="with relabel: write OUTPUT/run.tsv too, in the task's format")
+    relabel: bool = Field(False, description="label the stored scores with the bundle as it is; do not fit")
+    run_tsv: bool = Field(
+        False, description="with --relabel: also write OUTPUT/run.tsv in the format of the MediaEval genre task"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -52,12 +62,15 @@ class CalibrateConfiguration(JobConfiguration):
             name for name in ("ground_truth", "identifiers", "redirects", "decisions") if name in self.model_fields_set
         ]
         if self.relabel and fitting:
-            raise ValueError(f"relabel decides as the bundle does, found {', '.join(fitting)} too; calibrate first")
+            raise ValueError(
+                f"--relabel uses the bundle as it is and cannot be combined with {', '.join(fitting)}; calibrate "
+                "first, then relabel with the new bundle"
+            )
         return self
 
 
 def run(configuration: CalibrateConfiguration) -> int:
-    """Carry the job out; return its exit code."""
+    """Run the job and return its exit code."""
     bundle = open_bundle(configuration.bundle)
     target = find_target(bundle.model, bundle.uri, configuration.target)
     _refuse_other_model(configuration.predictions, bundle, target)
@@ -77,7 +90,7 @@ def _relabel(configuration: CalibrateConfiguration, bundle: Bundle, target: Targ
     if configuration.run_tsv and not configuration.dry_run:
         uri = objects.join(configuration.output, "run.tsv")
         objects.write_bytes(uri, format_run(recording_labels(objects.join(configuration.output, "predictions"))))
-        logger.info("%s written", uri)
+        logger.info("wrote %s", uri)
     return code
 
 
@@ -85,7 +98,7 @@ def _fit(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) 
     truth = _truth(configuration, bundle, target)
     if configuration.dry_run:
         found = f"{len(truth.recording_ids)} recordings of {truth.uri}"
-        logger.info("would fit %s on %s: %s", target.taxonomy, found, configuration.decisions)
+        logger.info("would fit %s on %s with %s", target.taxonomy, found, configuration.decisions)
         return 0
     identity = make_identity(
         "calibrate",
@@ -103,7 +116,7 @@ def _fit(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) 
         already_done(configuration, identity)
         return 0
     objects.delete_folder(scratch)
-    logger.info("%s: bundle written, %s decided anew", configuration.output, target.taxonomy)
+    logger.info("wrote the bundle %s with a new policy for %s", configuration.output, target.taxonomy)
     return 0
 
 
@@ -112,7 +125,7 @@ def _identifiers(configuration: CalibrateConfiguration) -> Identifiers:
 
 
 def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) -> Truth:
-    """What to fit on: nothing that the model has learnt from."""
+    """The labels to fit on, without recordings that the model was trained on."""
     if configuration.ground_truth is None:
         return truth_of_examples(bundle.uri, "validation", target.taxonomy).first(configuration.limit)
     given = truth_of_file(configuration.ground_truth, _identifiers(configuration))
@@ -121,7 +134,7 @@ def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target
     kept = [item for item in zip(given.recording_ids, given.labels, strict=True) if item[0] not in learnt]
     if len(kept) < len(given.labels):
         logger.info(
-            "%s: %d recordings that the model has learnt from left out", given.uri, len(given.labels) - len(kept)
+            "%s: ignoring %d recordings that the model was trained on", given.uri, len(given.labels) - len(kept)
         )
     ids, labels = tuple(recording for recording, _ in kept), tuple(label_set for _, label_set in kept)
     return Truth(given.uri, None, ids, labels).first(configuration.limit)
@@ -130,7 +143,7 @@ def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target
 def _decided_anew(
     configuration: CalibrateConfiguration, bundle: Bundle, target: Target, truth: Truth, identity: Identity
 ) -> dict[str, Any]:
-    """The bundle's description with a new policy of its target, and where that comes from."""
+    """Fit a new policy for the target; return the bundle's description with the policy and its lineage."""
     labels = target.labels
     known = dict(zip(truth.recording_ids, truth.labels, strict=True))
     predictions = predictions_of_table(configuration.predictions, known, _identifiers(configuration))
@@ -138,8 +151,8 @@ def _decided_anew(
     labelled = matrix.sum(axis=1) > 0
     if predictions.scores is None or predictions.scores.raw is None or not labelled.any():
         raise InputError(
-            f"{configuration.predictions}: expected all scores of recordings of {truth.uri} with labels of "
-            f"{target.taxonomy}, found none of its {len(known)}; predict these with --all-scores"
+            f"{configuration.predictions}: no scores of labelled recordings. None of the {len(known)} recordings of "
+            f"{truth.uri} has a label of {target.taxonomy} and stored scores; predict these with --all-scores"
         )
     truths, scores = matrix[labelled], predictions.scores.raw[labelled]
     logger.info("%s: fitted on %d of %d recordings", target.taxonomy, len(scores), len(known))
@@ -165,7 +178,7 @@ def _decided_anew(
 
 
 def _refuse_other_model(predictions: str, bundle: Bundle, target: Target) -> None:
-    """Refuse scores that another model gave, or that are in other labels."""
+    """Refuse scores of another network or of other labels."""
     lineage = bundle.model.get("lineage", {})
     models = {bundle.bundle_id, *lineage.get("model_of", [])}
     found = {
@@ -175,13 +188,13 @@ def _refuse_other_model(predictions: str, bundle: Bundle, target: Target) -> Non
     }
     if not found <= models:
         raise InputError(
-            f"{predictions}: expected scores of {bundle.uri} ({', '.join(sorted(models))}), found those of "
-            f"{', '.join(sorted(found - models))}; name the bundle that gave them"
+            f"{predictions}: expected scores computed by {bundle.uri} ({', '.join(sorted(models))}), found scores "
+            f"computed by {', '.join(sorted(found - models))}; give the bundle that computed them"
         )
     table = tables.open_table(predictions)
     labels = json.loads(tables.properties_of(table).get("labels", "[]"))
     if tuple(labels) != target.labels or "all_scores" not in tables.schema_of(table).names:
         raise InputError(
-            f"{predictions}: expected the scores of all {len(target.labels)} labels of {target.taxonomy}, found others "
-            "or none; predict with --all-scores, and with that --target"
+            f"{predictions}: expected the scores of all {len(target.labels)} labels of {target.taxonomy}, which the "
+            f"table does not have; predict with --all-scores --target {target.taxonomy}"
         )

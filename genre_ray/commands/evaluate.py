@@ -1,7 +1,6 @@
-"""Evaluate predictions or runs against the truth: `report.json` and `report.html` in the output folder.
+"""The job `evaluate`: compare predictions with a ground truth and write `report.json` and `report.html`.
 
-A report belongs to a run, as every output does; it is complete when `report.json`, written last and only if absent,
-is there.
+`report.json` is written last, and only if it does not exist. A report is complete when it exists.
 """
 
 import hashlib
@@ -34,17 +33,17 @@ Level = Literal["recording", "release_group", "artist"]
 
 
 class Evaluation(Settings):
-    """One evaluation: what is evaluated, and against what."""
+    """One evaluation: the predictions and the ground truth to compare them with."""
 
-    name: str = Field("evaluation", min_length=1, description="what the report calls it")
-    predictions: str | None = Field(None, description="URI of a predictions table")
-    run: str | None = Field(None, description="URI of a run TSV, instead of predictions")
-    ground_truth: str | None = Field(None, description="URI of a ground truth TSV, taken whole")
-    examples: str | None = Field(None, description="URI of a bundle, whose examples are the truth")
-    part: PartName = Field("test", description="part of the examples to evaluate")
-    taxonomy: str | None = Field(None, description="of the examples; that of the predictions when not given")
-    level: Level = Field("recording", description="what to evaluate: recording, or their release_group or artist")
-    groups: str | None = Field(None, description="features table that names the groups of another level")
+    name: str = Field("evaluation", min_length=1, description="name of the evaluation in the report")
+    predictions: str | None = Field(None, description="predictions table")
+    run: str | None = Field(None, description="run TSV to evaluate instead of a predictions table")
+    ground_truth: str | None = Field(None, description="ground truth TSV; all its recordings are evaluated")
+    examples: str | None = Field(None, description="bundle whose examples are the ground truth")
+    part: PartName = Field("test", description="part of the bundle's examples: train, validation or test")
+    taxonomy: str | None = Field(None, description="taxonomy of the examples; default: that of the predictions")
+    level: Level = Field("recording", description="unit to evaluate: recording, release_group or artist")
+    groups: str | None = Field(None, description="features table with the release groups and artists of recordings")
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
@@ -52,33 +51,39 @@ class Evaluation(Settings):
             given = [name for name in (one, other) if getattr(self, name) is not None]
             if len(given) != 1:
                 found = "both" if given else "neither"
-                raise ValueError(f"evaluation {self.name!r} needs one of {one} and {other}, found {found}")
-        if (self.level == "recording") != (self.groups is None):
-            wanted = "no groups" if self.level == "recording" else "groups, the features table that names them"
-            raise ValueError(f"evaluation {self.name!r} of the level {self.level} needs {wanted}")
+                raise ValueError(f"evaluation {self.name!r} needs exactly one of {one} and {other}, found {found}")
+        if self.level == "recording" and self.groups is not None:
+            raise ValueError(f"evaluation {self.name!r} has the level recording, which takes no groups; remove them")
+        if self.level != "recording" and self.groups is None:
+            raise ValueError(
+                f"evaluation {self.name!r} has the level {self.level}, which needs groups; give the features table "
+                f"that has the {self.level} of each recording"
+            )
         return self
 
 
 class EvaluateConfiguration(JobConfiguration):
-    """Score predictions against the truth and write a report.
+    """Compare predictions with a ground truth; write OUTPUT/report.json and OUTPUT/report.html.
 
-    Several evaluations are given as a list; a single one also by the settings of the same names at top level.
+    The YAML can list several evaluations under `evaluations`. A single one can be given by flags.
     """
 
-    evaluations: list[Evaluation] = Field([], description="what to evaluate, in the report's order")
-    name: str | None = Field(None, description="of a single evaluation: what the report calls it")
-    predictions: str | None = Field(None, description="of a single evaluation: URI of a predictions table")
-    run: str | None = Field(None, description="of a single evaluation: URI of a run TSV, instead of predictions")
-    ground_truth: str | None = Field(None, description="of a single evaluation: URI of a ground truth TSV, taken whole")
-    examples: str | None = Field(
-        None, description="of a single evaluation: URI of a bundle, whose examples are the truth"
+    evaluations: list[Evaluation] = Field([], description="list of evaluations, in the order of the report")
+    name: str | None = Field(None, description="name of the evaluation in the report")
+    predictions: str | None = Field(None, description="predictions table")
+    run: str | None = Field(None, description="run TSV to evaluate instead of a predictions table")
+    ground_truth: str | None = Field(None, description="ground truth TSV; all its recordings are evaluated")
+    examples: str | None = Field(None, description="bundle whose examples are the ground truth")
+    part: PartName | None = Field(
+        None, description="part of the bundle's examples: train, validation or test (default)"
     )
-    part: PartName | None = Field(None, description="of a single evaluation: part of the examples, test when not given")
-    taxonomy: str | None = Field(None, description="of a single evaluation: taxonomy of the examples")
-    level: Level | None = Field(None, description="of a single evaluation: recording, release_group or artist")
-    groups: str | None = Field(None, description="of a single evaluation: features table that names the groups")
-    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
-    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
+    taxonomy: str | None = Field(None, description="taxonomy of the examples; default: that of the predictions")
+    level: Level | None = Field(None, description="unit to evaluate: recording (default), release_group or artist")
+    groups: str | None = Field(None, description="features table with the release groups and artists of recordings")
+    identifiers: str | None = Field(
+        None, description="table that maps own_id or isrc to recording_id (.tsv, .csv or .parquet)"
+    )
+    redirects: str | None = Field(None, description="table that maps old_id to new_id, for merged MusicBrainz ids")
     title: str = Field("Evaluation", description="title of the report")
     seed: int = Field(0, ge=0, description="seed of the random baseline")
 
@@ -94,7 +99,7 @@ class EvaluateConfiguration(JobConfiguration):
         return self
 
     def wanted(self) -> list[Evaluation]:
-        """The evaluations, however they were given."""
+        """The evaluations, from the list or from the single settings."""
         if self.evaluations:
             return self.evaluations
         single = {name: getattr(self, name) for name in Evaluation.model_fields}
@@ -105,8 +110,8 @@ def run(configuration: EvaluateConfiguration) -> int:
     """Evaluate and write `report.json` and `report.html`; return the exit code.
 
     Raises:
-        InputError: an input cannot be evaluated; nothing is written then.
-        OutputTakenError: the output holds the report of another run, or of this one and is not to be resumed.
+        InputError: an input cannot be evaluated. Nothing is written.
+        OutputTakenError: the output contains the report of another run, or of this run without `--resume`.
     """
     if configuration.dry_run:
         for evaluation in configuration.wanted():
@@ -119,7 +124,7 @@ def run(configuration: EvaluateConfiguration) -> int:
     page = objects.join(configuration.output, "report.html")
     document_uri = objects.join(configuration.output, "report.json")
     if documented(document_uri, configuration.output, identity, resume=configuration.resume):
-        logger.info("nothing to do, run %s is complete, report: %s", run_id(identity), page)
+        logger.info("run %s is already complete; its report is %s", run_id(identity), page)
         return 0
     identifiers = read_identifiers(configuration.identifiers, configuration.redirects)
     results = [_evaluate(evaluation, configuration, identifiers) for evaluation in configuration.wanted()]
@@ -133,12 +138,12 @@ def run(configuration: EvaluateConfiguration) -> int:
     objects.write_bytes(page, render(results, configuration.title, __version__).encode())
     if not objects.put_if_absent(document_uri, text.encode()):
         documented(document_uri, configuration.output, identity, resume=True)  # another run's is an error
-    logger.info("report of %d evaluations: %s", len(results), page)
+    logger.info("wrote a report of %d evaluations: %s", len(results), page)
     return 0
 
 
 def _contents(evaluation: Evaluation) -> dict[str, Any]:
-    """What the inputs of an evaluation hold, by content where they are files, by run and version where tables."""
+    """The versions of an evaluation's inputs: hashes of files, and the run and version of tables."""
     if evaluation.predictions is not None:
         table = tables.open_table(evaluation.predictions)
         writer = tables.properties_of(table).get("run_id") or str(table.metadata().id)

@@ -1,4 +1,4 @@
-"""`ingest`: AcousticBrainz documents → features table, rejected table."""
+"""The job `ingest`: read AcousticBrainz documents and write a features table and a rejected table."""
 
 from pydantic import Field
 
@@ -11,16 +11,20 @@ from genre_ray.sources.documents.source import DocumentSource, refuse_output_amo
 
 
 class IngestConfiguration(JobConfiguration):
-    """Read AcousticBrainz documents into OUTPUT/features and OUTPUT/rejected."""
+    """Read AcousticBrainz documents; write the tables OUTPUT/features and OUTPUT/rejected."""
 
-    inputs: tuple[str, ...] = Field(min_length=1, description="folders, archives or documents, local or s3://")
-    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="a larger document is rejected unread")
-    max_members: int = Field(MAX_MEMBERS, ge=1, description="an archive with more members ends there")
-    max_expansion: float = Field(MAX_EXPANSION, gt=0, description="so does one with a larger ratio of content to size")
+    inputs: tuple[str, ...] = Field(min_length=1, description="folders, archives or .json documents, local or s3://")
+    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="reject documents larger than this")
+    max_members: int = Field(MAX_MEMBERS, ge=1, description="read at most this many members per archive")
+    max_expansion: float = Field(
+        MAX_EXPANSION,
+        gt=0,
+        description="stop reading an archive whose content is more than this many times its compressed size",
+    )
 
 
 def run(configuration: IngestConfiguration) -> int:
-    """Carry the job out; return its exit code."""
+    """Run the job and return its exit code."""
     refuse_output_among(configuration.inputs, configuration.output)
     source = DocumentSource(
         configuration.inputs,

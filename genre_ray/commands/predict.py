@@ -1,4 +1,4 @@
-"""`predict`: documents or a features table + a bundle → predictions table, run TSV on request."""
+"""The job `predict`: label recordings with a bundle, from documents or from a features table."""
 
 import logging
 
@@ -27,33 +27,41 @@ logger = logging.getLogger(__name__)
 
 
 class PredictConfiguration(JobConfiguration):
-    """Label a catalog with a bundle; writes OUTPUT/predictions, OUTPUT/rejected and on request OUTPUT/run.tsv."""
+    """Label recordings with a bundle; write the tables OUTPUT/predictions and OUTPUT/rejected."""
 
-    bundle: str = Field(description="the bundle to predict with")
-    inputs: tuple[str, ...] = Field((), description="documents: folders, archives or files, local or s3://")
-    features: str | None = Field(None, description="a features table, instead of inputs")
-    target: str | None = Field(None, description="taxonomy to answer in; the bundle's own when not given")
-    mapping: str | None = Field(
-        None, description="mapping table, as of reconcile, for a target that the bundle was not trained for"
+    bundle: str = Field(description="folder or s3:// URI of the bundle")
+    inputs: tuple[str, ...] = Field((), description="folders, archives or .json documents, local or s3://")
+    features: str | None = Field(None, description="features table to read instead of --inputs")
+    target: str | None = Field(
+        None, description="taxonomy of the labels to predict; needed if the bundle has several or with --mapping"
     )
-    all_scores: bool = Field(False, description="store the scores of all labels too")
-    run_tsv: bool = Field(False, description="write OUTPUT/run.tsv in the task's format")
-    half_precision: bool = Field(False, description="multiply in bfloat16: faster, scores differ by some thousandths")
-    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="a larger document is rejected unread")
-    max_members: int = Field(MAX_MEMBERS, ge=1, description="an archive with more members ends there")
-    max_expansion: float = Field(MAX_EXPANSION, gt=0, description="so does one with a larger ratio of content to size")
+    mapping: str | None = Field(
+        None, description="mapping.tsv from reconcile, for a --target that the bundle was not trained on"
+    )
+    all_scores: bool = Field(False, description="also store the scores of all labels")
+    run_tsv: bool = Field(False, description="also write OUTPUT/run.tsv in the format of the MediaEval genre task")
+    half_precision: bool = Field(
+        False, description="multiply matrices in bfloat16, which is faster but changes scores by about 0.001"
+    )
+    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="reject documents larger than this")
+    max_members: int = Field(MAX_MEMBERS, ge=1, description="read at most this many members per archive")
+    max_expansion: float = Field(
+        MAX_EXPANSION,
+        gt=0,
+        description="stop reading an archive whose content is more than this many times its compressed size",
+    )
 
     @model_validator(mode="after")
     def _one_catalog(self) -> "PredictConfiguration":
         if bool(self.inputs) == (self.features is not None):
-            raise ValueError("expected either --inputs (documents) or --features (a table); give one of them")
+            raise ValueError("give exactly one of --inputs (documents) and --features (a table)")
         if self.mapping is not None and self.target is None:
-            raise ValueError("--mapping needs --target, the taxonomy to answer in; name it")
+            raise ValueError("--mapping needs --target, the taxonomy of the labels to predict")
         return self
 
 
 def run(configuration: PredictConfiguration) -> int:
-    """Carry the job out; return its exit code."""
+    """Run the job and return its exit code."""
     mapping = None if configuration.mapping is None else read_mapping(configuration.mapping)
     bundle = open_bundle(configuration.bundle)
     if mapping is None or configuration.target is None:
@@ -98,5 +106,5 @@ def run(configuration: PredictConfiguration) -> int:
     if configuration.run_tsv and not configuration.dry_run:
         uri = objects.join(configuration.output, "run.tsv")
         objects.write_bytes(uri, format_run(recording_labels(objects.join(configuration.output, "predictions"))))
-        logger.info("%s written", uri)
+        logger.info("wrote %s", uri)
     return code

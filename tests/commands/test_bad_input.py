@@ -312,7 +312,7 @@ def test_unknown_keys_are_told_with_the_nearest(refused, tmp_path):
     assert "unknown key 'inpts'; did you mean 'inputs'?" in log
 
     config.write_text("steps: [{ingst: {inputs: [x]}}]\n")
-    assert "steps.1: expected one of ingest, train" in refused(pipeline, "--config", str(config))
+    assert "steps.1: expected one job (ingest, train" in refused(pipeline, "--config", str(config))
 
     config.write_text("steps: [{ingest: {inputs: [x], output: y, execution: fast}}]\n")
     assert "'execution'" in refused(pipeline, "--config", str(config))
@@ -324,9 +324,9 @@ def test_a_configuration_file_that_is_none(refused, tmp_path):
     missing, broken = tmp_path / "missing.yaml", tmp_path / "broken.yaml"
     broken.write_text("steps: [")
 
-    assert f"{missing}: expected a readable YAML file" in refused(pipeline, "--config", str(missing))
-    assert f"{tmp_path}: expected a readable YAML file" in refused(pipeline, "--config", str(tmp_path))
-    assert f"{broken}: expected YAML, found" in refused(pipeline, "--config", str(broken))
+    assert f"{missing}: cannot read this file" in refused(pipeline, "--config", str(missing))
+    assert f"{tmp_path}: cannot read this file" in refused(pipeline, "--config", str(tmp_path))
+    assert f"{broken}: not valid YAML: " in refused(pipeline, "--config", str(broken))
 
 
 def test_unknown_flags_and_values(refused, capsys):
