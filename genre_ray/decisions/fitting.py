@@ -1,6 +1,6 @@
-"""A policy fitted on validation: calibration first, then thresholds and abstention on what it gives.
+"""Fit a policy on validation recordings: first the calibration, then thresholds and abstention on its probabilities.
 
-All of it learns from the same recordings, so what it promises of them is a little better than what others will show.
+All three are fitted on the same recordings, so their scores on these recordings are slightly too optimistic.
 """
 
 from collections import Counter
@@ -26,30 +26,41 @@ _POINTS = 21
 
 
 class DecisionSettings(Settings):
-    """How scores become labels."""
+    """How scores are turned into labels."""
 
-    calibration: Method = Field("auto", description="auto, platt, isotonic, temperature or none")
+    calibration: Method = Field(
+        "auto", description="calibration method: auto, platt, isotonic, temperature or none (see docs/labels.md)"
+    )
     thresholds: Literal["label_f", "recording_f"] = Field(
-        "label_f", description="what they make greatest: the mean F of labels, or of recordings"
+        "label_f",
+        description="what thresholds maximise: label_f, the F of each label; recording_f, the mean F of recordings",
     )
     least_positives: int = Field(
-        10, ge=1, description="label_f: with fewer positives, a label borrows from its parent or the value for all"
+        10,
+        ge=1,
+        description="with label_f, labels with fewer positives use the threshold of a parent or a common threshold",
     )
-    consistent: bool = Field(True, description="no label above its parents, none answered without them")
-    max_labels: int | None = Field(None, ge=1, description="the most labels that a recording gets")
-    risk: float | None = Field(None, gt=0, lt=1, description="abstain so that the others' 1 − F stays within this")
-    coverage: float | None = Field(None, gt=0, le=1, description="or abstain so that this share is answered")
+    consistent: bool = Field(
+        True, description="lower scores to those of parent labels, and predict labels with all their parents"
+    )
+    max_labels: int | None = Field(None, ge=1, description="maximum number of labels per recording")
+    risk: float | None = Field(
+        None, gt=0, lt=1, description="abstain from the least confident recordings until 1 − mean F is at most this"
+    )
+    coverage: float | None = Field(
+        None, gt=0, le=1, description="abstain from the least confident recordings but answer at least this share"
+    )
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
         if self.risk is not None and self.coverage is not None:
-            raise ValueError("abstention needs either risk or coverage, found both; give one of them")
+            raise ValueError("decisions.risk and decisions.coverage cannot be combined; give one of them")
         return self
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A policy and what validation shows of it: the confidence of its recordings against the F of their answers."""
+    """A fitted policy and the risk-coverage curve of its predictions on the validation recordings."""
 
     policy: Policy
     curve: CoverageRisk
@@ -62,17 +73,17 @@ def fit_policy(
     scores: NDArray[np.floating],
     settings: DecisionSettings,
 ) -> Fit:
-    """The policy for scores like these.
+    """Fit a policy to the scores of validation recordings.
 
     Args:
-        labels: the scores' columns, (labels,).
+        labels: the labels of the columns, (labels,).
         pairs: (child, parent) columns of the taxonomy.
-        truth: (recordings, labels), recordings that the model has not learnt from.
-        scores: (recordings, labels) as the model gives them.
-        settings: what is wanted.
+        truth: true labels of recordings that the model was not trained on, (recordings, labels).
+        scores: the model's scores, (recordings, labels).
+        settings: how scores are turned into labels.
 
     Raises:
-        InputError: the shapes differ, or scores cannot be calibrated.
+        InputError: the shapes differ, or the scores cannot be calibrated.
     """
     values = np.asarray(scores, dtype=np.float32)
     calibrated = Policy(
@@ -94,9 +105,15 @@ def fit_policy(
 
 
 def validation_metrics(fit: Fit, truth: LabelMatrix, scores: NDArray[np.float32]) -> dict[str, Any]:
-    """What a bundle says of the recordings that its policy was fitted on, as JSON values.
+    """Compute the metrics of a policy on the recordings that it was fitted on, as JSON values for the bundle.
 
-    `calibration_error` is of the probabilities, `calibration_error_before` of the scores; None where these are none.
+    `calibration_error` is that of the calibrated probabilities, `calibration_error_before` that of the model's scores.
+    Either is None if values are outside [0, 1].
+
+    Args:
+        fit: the fitted policy.
+        truth: true labels, (recordings, labels).
+        scores: the model's scores, (recordings, labels).
     """
     probabilities = fit.policy.probabilities(scores)
     return {
@@ -115,7 +132,13 @@ def _calibration_error(truth: LabelMatrix, values: NDArray[np.float32]) -> float
 
 
 def answer_curve(policy: Policy, truth: LabelMatrix, probabilities: NDArray[np.float32]) -> CoverageRisk:
-    """Coverage and risk of a policy's answers on recordings with a truth, both (recordings, labels)."""
+    """Compute the risk-coverage curve of a policy's predictions.
+
+    Args:
+        policy: the policy.
+        truth: true labels, (recordings, labels).
+        probabilities: from `Policy.probabilities`, (recordings, labels).
+    """
     decided = policy.decide(probabilities).labels
     true = as_csr(truth, "truth")
     hits = np.asarray(true.multiply(decided).sum(axis=1)).ravel()

@@ -178,7 +178,7 @@ def test_a_description_survives_json_exactly(method):
 
 @pytest.mark.parametrize("description", ["beta", 3, {}, {"method": "platt"}, ["none"], None])
 def test_what_is_no_calibration_is_refused(description):
-    with pytest.raises(ValueError, match="expected none or the maps"):
+    with pytest.raises(ValueError, match="expected a calibration"):
         Calibration.of(description, 2)
 
 
