@@ -1,4 +1,8 @@
-"""Which part of the data a recording belongs to: by a hash of its group, so all taxonomies and growth agree."""
+"""Split recordings into training, validation and test parts by a hash of their release group or artist.
+
+The part of a recording depends only on its group and the seed. So it is the same for all taxonomies, and it stays the
+same when recordings are added.
+"""
 
 import hashlib
 from collections import Counter
@@ -16,19 +20,23 @@ def group_of(
     artist_ids: Sequence[str],
     group_by: GroupBy = "release_group",
 ) -> str:
-    """What must not be split: the release group, or the first artist, or for want of both the recording itself."""
+    """Return the group of a recording, which is never split between parts.
+
+    It is the release group or the first artist, as `group_by` says; the other one if that is not known; and the
+    recording itself if neither is known.
+    """
     artist = artist_ids[0] if artist_ids else None
     wanted = (artist, release_group_id) if group_by == "artist" else (release_group_id, artist)
     return next((group for group in wanted if group), recording_id)
 
 
 def part_of(group: str, seed: int, fractions: Sequence[float]) -> str:
-    """The part of all recordings of `group`.
+    """Return the part that all recordings of a group belong to.
 
     Args:
-        group: a release group, an artist or a recording.
-        seed: another seed gives an independent split.
-        fractions: the expected shares of train, validation and test; they sum to 1.
+        group: id of a release group, an artist or a recording.
+        seed: different seeds give independent splits.
+        fractions: expected shares of train, validation and test, which sum to 1.
     """
     digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
     position = int.from_bytes(digest[:8], "big") / 2**64
@@ -42,14 +50,15 @@ def part_of(group: str, seed: int, fractions: Sequence[float]) -> str:
 def labels_with_enough(
     examples: Iterable[tuple[str, Sequence[str]]], least_train: int, least_other: int
 ) -> tuple[str, ...]:
-    """The labels, sorted, that have enough recordings in every part that has any.
+    """Return the labels that have enough recordings in every part, sorted. Empty parts are ignored.
 
-    The organisers' rule (20 in train, 10 in the other part), with validation and test held to the same minimum.
+    The organisers of the MediaEval task required 20 recordings in train and 10 in the other part. Here `least_other`
+    applies to validation and to test.
 
     Args:
         examples: (part, labels) of each recording.
-        least_train: recordings that a label needs in train.
-        least_other: recordings that it needs in validation, and in test.
+        least_train: minimum number of recordings in train.
+        least_other: minimum number of recordings in validation, and in test.
     """
     counts: Mapping[str, Counter[str]] = {part: Counter() for part in PARTS}
     used: set[str] = set()
