@@ -1,4 +1,4 @@
-"""The card of a bundle: what a person needs to know before using it, as Markdown made from `model.json`."""
+"""Write the card of a bundle, its README.md, from the description in `model.json`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from genre_ray.labels.taxonomy import is_subgenre
 NETWORK = ("input", "preprocessing", "architecture", "rules")
 
 LONGEST_LIST = 8
-"""A list of more values than this is described by their number."""
+"""The card shows the length of a longer list instead of its values."""
 
 
 def card(model: Mapping[str, Any]) -> str:
@@ -54,7 +54,7 @@ def card(model: Mapping[str, Any]) -> str:
 
 
 def _method(calibration: Any) -> str:
-    """`none`, or the method with the number of labels that each kind of map is for."""
+    """Describe a calibration: `none`, or its method and how many labels have each kind of map."""
     if not isinstance(calibration, Mapping):
         return str(calibration)
     counts: Counter[str] = Counter(calibration["kinds"])
@@ -62,7 +62,7 @@ def _method(calibration: Any) -> str:
 
 
 def _facts(value: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (dotted name, value) rows, in their own order."""
+    """Flatten nested settings to rows (dotted name, value), in their order."""
     rows: list[tuple[str, str]] = []
     for key, item in value.items():
         name = f"{above}{key}"
@@ -88,7 +88,7 @@ def _text(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    """`value` as text of a Markdown table's cell: nothing in it is markup."""
+    """Convert a value to the text of a Markdown table cell, with all markup escaped."""
     text = " ".join(_text(value).split())
     for mark in "\\`*_[]|":
         text = text.replace(mark, "\\" + mark)
