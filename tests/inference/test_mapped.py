@@ -59,7 +59,7 @@ def test_a_mapping_that_leads_nowhere_is_refused(make_bundle):
     bundle, _, _ = make_bundle()
     with pytest.raises(ConfigurationError, match="'folders', in which it answers itself; leave --mapping out"):
         map_target(bundle, "folders", TABLE)
-    with pytest.raises(InputError, match="labels of folders mapped to library, found folders → shop, tags → shop"):
+    with pytest.raises(InputError, match="map labels of folders to library, found folders → shop, tags → shop"):
         map_target(bundle, "library", TABLE)
     with pytest.raises(ConfigurationError, match="or a --mapping that leads there"):
         find_target(bundle.model, bundle.uri, "shop")
