@@ -21,6 +21,7 @@ from genre_ray.runs import resources
 from genre_ray.runs.plan import RemainingWork
 from genre_ray.runs.segment import Segment, Session
 from genre_ray.runs.stages import Resources, Source, Stage
+from genre_ray.runs.watchdog import Limits
 
 ONE_ROW = 1
 """Bytes after which Ray hands a block on: each row, which is a piece, is a block of its own."""
@@ -45,9 +46,6 @@ class Chain:
     def schema(self) -> pa.Schema:
         """The columns of the rows that are written."""
         return self.stages[-1].schema
-
-    def __str__(self) -> str:
-        return " -> ".join([self.source.name, *(stage.name for stage in self.stages), "write"])
 
 
 def segments(chain: Chain, session: Session, execution: Execution) -> list[Segment]:
@@ -74,6 +72,16 @@ def segments(chain: Chain, session: Session, execution: Execution) -> list[Segme
         writes = index == len(groups) - 1
         found.append(Segment(session, index, source, tuple(stages), schema, writes, needs))
     return found
+
+
+def outline(chain: Chain, execution: Execution) -> list[Segment]:
+    """The segments of a chain that is only looked at, not run."""
+    return segments(chain, Session("", ("", "", chain.schema, ""), Limits()), execution)
+
+
+def describe_segments(found: Sequence[Segment]) -> str:
+    """What each segment does and what one of its workers reserves, in one line."""
+    return " | ".join(f"{segment.name} ({segment.resources})" for segment in found)
 
 
 def workers_of(segment: Segment, execution: Execution, items: int) -> int:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from genre_ray.config import Execution
 from genre_ray.outcomes import Outcome
 from genre_ray.runs import cluster, resources
-from genre_ray.runs.dataflow import Chain
+from genre_ray.runs.dataflow import Chain, describe_segments, outline
 from genre_ray.runs.plan import WorkItem
 from genre_ray.runs.stages import Compute, Resources, ShardSize, compute, open_stages
 from genre_ray.storage import streams, tables
@@ -71,7 +71,7 @@ def describe(items: Sequence[WorkItem], chain: Chain, execution: Execution) -> I
         yield f"  {item.name}: {item.kind}, {item.files[0].uri}" + (" …" if len(item.files) > 1 else "")
     if len(items) > SHOWN_ITEMS:
         yield f"  … and {len(items) - SHOWN_ITEMS} more"
-    yield f"chain: {chain}"
+    yield f"chain: {describe_segments(outline(chain, execution))}"
     sample = measure(items, chain)
     if not sample.rows:
         yield "no rows were found to measure"

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
 from genre_ray.runs import resources
-from genre_ray.runs.dataflow import Chain, rows_written, segments, workers_of
+from genre_ray.runs.dataflow import Chain, describe_segments, outline, rows_written, segments, workers_of
 from genre_ray.runs.ledger import Ledger, ShardSummary
 from genre_ray.runs.pieces import summaries
 from genre_ray.runs.plan import RemainingWork
@@ -49,7 +49,7 @@ def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, ex
         prefetches=len(remaining) < resources.possible().workers(Resources(execution.cpus_per_worker)),
     )
     parts = segments(chain, session, execution)
-    logger.info("%s", " | ".join(f"{segment.name} ({segment.resources})" for segment in parts))
+    logger.info("%s", describe_segments(parts))
     committer = Committer(ledger)
     left = len(remaining)
 
@@ -81,7 +81,7 @@ def refuse_impossible(chain: Chain, execution: Execution) -> None:
     Raises:
         ConfigurationError: what one worker reserves, or one of each segment together, is more than there can be.
     """
-    parts = segments(chain, Session("", ("", "", chain.schema, ""), Limits()), execution)
+    parts = outline(chain, execution)
     for segment in parts:
         setting = "execution.gpus_per_worker" if segment.resources.gpus else "execution.cpus_per_worker"
         resources.refuse_impossible(segment.resources, setting, name=f"a worker of `{segment.name}`")

@@ -1,11 +1,12 @@
 """Guards a batch job as its user meets it: what it writes, what it refuses, and the code it ends with."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
 from genre_ray.config import JobConfiguration
-from genre_ray.errors import InputError, OutputTakenError
+from genre_ray.errors import ConfigurationError, InputError, OutputTakenError
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.ledger import Ledger
 
@@ -63,6 +64,17 @@ def test_a_run_its_resume_and_its_refusals(ray_cluster, job, numbers_of, keep, c
     assert "nothing to do, run" in caplog.messages[-1]
     assert job(source, resume=True, max_rejected=6, execution={"workers": 1, "rows_per_shard": 99}) == 3
     assert "7 rows were rejected, max_rejected allows 6" in caplog.messages[-1]
+
+
+@pytest.mark.server
+def test_resources_that_cannot_come_are_refused_before_the_output_is_claimed(ray_cluster, job, numbers_of, monkeypatch):
+    """So that a corrected setting needs neither --resume nor another output."""
+    monkeypatch.setattr("genre_ray.runs.cluster.started_here", lambda: True)
+    execution = {"workers": 1, "rows_per_shard": 4}
+    with pytest.raises(ConfigurationError, match=r"execution\.cpus_per_worker"):
+        job(numbers_of(3), execution={**execution, "cpus_per_worker": 1000})
+    assert not Path("out").exists()
+    assert job(numbers_of(3), execution=execution) == 0
 
 
 def test_a_claim_that_did_nothing_yet_is_resumed(job, numbers_of, keep, monkeypatch, caplog):

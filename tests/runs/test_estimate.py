@@ -36,11 +36,16 @@ def said(source, stage, **execution):
 def test_an_archive_that_was_read_to_its_end_is_counted(sample):
     lines = said(DocumentSource((str(sample / "emotify" / "documents.tar.zst"),), limit=20), ParseDocuments())
     assert re.search(r"^[\d.]+ ms a row to read, compute and encode, measured here on 20 rows$", lines[-6])
-    assert "chain: read documents -> parse -> write" in lines
+    assert "chain: read documents -> parse -> write (1 CPU)" in lines
     shares = dict(re.findall(r"(read documents|parse|encode) (\d+)%", lines[-5]))
     assert set(shares) == {"read documents", "parse", "encode"}
     assert sum(map(int, shares.values())) == pytest.approx(100, abs=2)
     assert re.search(r"^about [\d.]+ s for about 20 rows with 1 worker ", lines[-1])
+
+
+def test_stages_with_other_resources_are_shown_as_a_segment_of_their_own(sample):
+    lines = said(DocumentSource((str(sample / "acousticbrainz"),)), ParseDocuments(resources=Resources(2, 1)))
+    assert "chain: read documents (1 CPU) | parse -> write (2 CPU, 1 GPU)" in lines
 
 
 @pytest.mark.parametrize("workers", [None, 1, 8])
