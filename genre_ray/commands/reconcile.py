@@ -54,7 +54,7 @@ class ReconcileConfiguration(JobConfiguration):
     inclusion: float = Field(
         0.5, gt=0, lt=1, description="minimum share of a label's recordings with another label to be part of it"
     )
-    least: int = Field(5, ge=1, description="minimum number of recordings to relate labels by their recordings")
+    least: int = Field(5, ge=1, description="minimum number of common recordings of two related labels")
     least_weight: float = Field(0.05, ge=0, le=1, description="leave out overlaps with a smaller weight than this")
 
     @field_validator("taxonomies")

@@ -1,4 +1,4 @@
-"""Standardisation of feature columns, fitted in one streaming pass in which missing values do not count."""
+"""Standardise feature columns. The means and deviations are computed in one pass and ignore missing values."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ import numpy as np
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 
-# Below this multiple of the mean a float32 column's spread is rounding, not variance.
+# A standard deviation below this multiple of the mean is only the rounding error of float32.
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
-# The scale of a smaller deviation would not be a float32.
+# The reciprocal of a smaller standard deviation does not fit in a float32.
 TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Standardised value = (value - mean) * scale, per column.
+    """The mean and scale of each column. A standardised value is (value − mean) · scale.
 
     Attributes:
-        mean: (columns,), 0 where no row has the column.
-        scale: (columns,), 1 / standard deviation (of the population); 1 for a column without variance and 0 for one
-            that no row has, so that it stays silent when later rows bring it.
+        mean: (columns,); 0 for a column that is missing in all rows.
+        scale: (columns,); 1 / population standard deviation. It is 1 for a column without variance. It is 0 for a
+            column that is missing in all rows, so that the column has no effect if later rows contain it.
     """
 
     mean: Vector
@@ -31,13 +31,13 @@ class Scaling:
 
 
 def fit_scaling(batches: Iterable[Matrix]) -> Scaling:
-    """Fit on training rows.
+    """Compute the scaling of the training rows.
 
     Args:
-        batches: arrays (rows, columns); a value that is not finite is missing.
+        batches: arrays (rows, columns). A value that is not finite is missing.
 
     Raises:
-        ValueError: there is no batch.
+        ValueError: there are no batches.
     """
     count: Vector | None = None
     for batch in batches:
@@ -49,7 +49,7 @@ def fit_scaling(batches: Iterable[Matrix]) -> Scaling:
         if count is None:
             count, mean, total = n, centre, squares
             continue
-        # Chan, Golub and LeVeque 1979: sums of squares about the mean, merged without cancellation.
+        # Chan, Golub and LeVeque 1979 merge sums of squares about the mean without cancellation.
         both = np.maximum(count + n, 1)
         shift = centre - mean
         mean = mean + shift * n / both

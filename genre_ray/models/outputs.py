@@ -1,4 +1,4 @@
-"""What a network's logits mean: the loss that trains them and the score that they become."""
+"""The kinds of outputs: the loss of a network's logits in training, and their scores in prediction."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 UNKNOWN = -1
-"""The target of a label that may or may not be a recording's."""
+"""The training target of a label that the recording's taxonomy did not annotate."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Output:
 
     Attributes:
         task: `multi_label` or `single_label`.
-        losses: (logits (rows, labels), targets (rows, labels)) → (rows,), each row's own loss.
-        masked_losses: the same over the labels of a row whose target is not `UNKNOWN`; a row has at least one.
-        score: logits (rows, labels) → scores (rows, labels).
+        losses: the loss of each row, (rows,), from logits and targets (rows, labels).
+        masked_losses: the same, but without the labels whose target is `UNKNOWN`. Every row has at least one other.
+        score: the scores (rows, labels) of logits (rows, labels).
     """
 
     task: str
@@ -35,7 +35,7 @@ def _binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def _masked_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     known = targets != UNKNOWN
     losses = functional.binary_cross_entropy_with_logits(logits, targets, weight=known, reduction="none")
-    # A mean over the known labels, so that a recording counts the same however many taxonomies annotated it.
+    # The mean over known labels, so that the weight of a recording does not depend on how many taxonomies annotated it.
     return losses.sum(dim=1) / known.sum(dim=1)
 
 

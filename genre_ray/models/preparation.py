@@ -1,4 +1,4 @@
-"""From rows of the features table to what a network is trained on; fixed once fitted, and part of the bundle."""
+"""Preparations: convert rows of the features table to the inputs of a network. They are stored in the bundle."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
 
 
 class Standardise(nn.Module):
-    """(rows, columns) raw values → standardised ones; a missing value (NaN) becomes 0, the training mean.
+    """Standardise each column. A missing value (NaN) becomes 0, which is the training mean.
 
     Attributes:
-        width: columns of the result.
-        clip_sd: bound of the result in standard deviations; None for no bound.
+        width: number of columns of the result.
+        clip_sd: clip the result to this many standard deviations; None for no clipping.
     """
 
     mean: Tensor
@@ -30,32 +30,32 @@ class Standardise(nn.Module):
 
     @classmethod
     def of(cls, scaling: Scaling, clip_sd: float | None = None) -> "Standardise":
-        """Standardise as fitted; `clip_sd` bounds the result to so many standard deviations."""
+        """Make a preparation from a fitted scaling."""
         module = cls(len(scaling.mean), clip_sd)
         module.mean.copy_(torch.from_numpy(scaling.mean))
         module.scale.copy_(torch.from_numpy(scaling.scale))
         return module
 
     def describe(self) -> dict[str, Any]:
-        """What `build_preparation` needs to make it again, but for the tensors."""
+        """The settings that `build_preparation` needs, without the tensors."""
         return {"kind": "standardise", "columns": self.width, "clip_sd": self.clip_sd}
 
     def forward(self, features: Tensor) -> Tensor:
-        """(rows, columns) → (rows, columns)."""
-        # One copy, then in place: new memory for every step costs more than the steps.
+        """Return standardised values, (rows, columns)."""
+        # One copy and then in place, because allocating memory for each step costs more than the steps.
         standardised = (features - self.mean).mul_(self.scale)
         standardised.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
         return standardised if self.clip_sd is None else standardised.clamp_(-self.clip_sd, self.clip_sd)
 
 
 class Melbands(nn.Module):
-    """(rows, columns) raw values → (rows, statistics × bands) mel bands, each statistic relative to its own maximum.
+    """Select the mel bands and divide each statistic by its maximum over the bands, as S1 does.
 
-    S1's input, rounded to float16 as its training data were stored. A statistic whose maximum is 0 stays as it is, one
-    with a missing value (NaN) becomes 0.
+    Values are rounded to float16, the type of S1's training data. A statistic whose maximum is 0 is not divided. A
+    statistic with a missing value (NaN) becomes 0.
 
     Attributes:
-        width: columns of the result, which are `MELBAND_COLUMNS`.
+        width: number of columns of the result, which are `MELBAND_COLUMNS`.
     """
 
     places: Tensor
@@ -67,35 +67,35 @@ class Melbands(nn.Module):
 
     @classmethod
     def of(cls, columns: Sequence[str]) -> "Melbands":
-        """For a table of these columns.
+        """Make the preparation for a table with these columns.
 
         Raises:
-            InputError: the table has no mel bands.
+            InputError: the table lacks mel band columns.
         """
         return cls(melband_places(columns))
 
     def describe(self) -> dict[str, Any]:
-        """What `build_preparation` needs to make it again, but for the tensors."""
+        """The settings that `build_preparation` needs, without the tensors."""
         return {"kind": "melbands"}
 
     def forward(self, features: Tensor) -> Tensor:
-        """(rows, columns) → (rows, statistics × bands)."""
+        """Return relative mel bands, (rows, statistics × bands)."""
         bands = features[:, self.places].view(-1, len(STATISTICS), BANDS)
         maximum = bands.amax(dim=2, keepdim=True)
         relative = bands / torch.where(maximum == 0, 1.0, maximum)
-        # Only values below 0, which no spectrum has, can leave the range of float16.
+        # Only negative values, which a spectrum never has, can exceed the range of float16.
         bound = torch.finfo(torch.float16).max
         stored = relative.clamp(-bound, bound).to(torch.float16).to(features.dtype)
         return torch.where(maximum.isnan(), 0.0, stored).flatten(1)
 
 
 class Embeddings(nn.Module):
-    """(rows, columns) → (rows, embeddings): every source network's embedding, L2-normalised, side by side.
+    """Concatenate the L2-normalised embeddings of several networks, as S0's fusion does.
 
-    S0's fusion input: all networks see the same features, so that a recording of any source has all embeddings.
+    All networks read the same features, so every recording has all embeddings.
 
     Attributes:
-        width: columns of the result.
+        width: number of columns of the result.
     """
 
     def __init__(self, sources: Sequence[tuple[Standardise, EssentiaNetwork]]) -> None:
@@ -107,7 +107,7 @@ class Embeddings(nn.Module):
         self.requires_grad_(False).eval()
 
     def describe(self) -> dict[str, Any]:
-        """What `build_preparation` needs to make it again, but for the tensors."""
+        """The settings that `build_preparation` needs, without the tensors."""
         sources = [
             {
                 "standardise": standardise.describe(),
@@ -119,11 +119,11 @@ class Embeddings(nn.Module):
         return {"kind": "embeddings", "sources": sources}
 
     def train(self, mode: bool = True) -> "Embeddings":
-        """Stay in evaluation mode: an embedding is taken with dropout off."""
+        """Stay in evaluation mode, because embeddings are computed without dropout."""
         return super().train(False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(rows, columns) → (rows, sum of embedding widths)."""
+        """Return embeddings, (rows, sum of embedding widths)."""
         embeddings = [
             nn.functional.normalize(network.embed(standardise(features)), dim=1)
             for standardise, network in self._sources
@@ -135,7 +135,7 @@ Preparation = Standardise | Melbands | Embeddings
 
 
 def build_preparation(description: dict[str, Any]) -> Preparation:
-    """The preparation that described itself so, with empty tensors."""
+    """Make a preparation from its description, with uninitialised tensors."""
     if description["kind"] == "standardise":
         return Standardise(description["columns"], description["clip_sd"])
     if description["kind"] == "melbands":
