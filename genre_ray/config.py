@@ -7,14 +7,15 @@ number of workers, whether to resume) may differ between a run and its resume.
 
 import argparse
 import difflib
+import json
 import reprlib
 import types
 import typing
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from genre_ray.credentials import find_credential, names_credential, redacted
 from genre_ray.errors import ConfigurationError
@@ -51,6 +52,27 @@ class Settings(BaseModel):
         except ValidationError as error:
             lines = [_explain(cls, dict(item)) for item in error.errors(include_url=False)]
             raise ConfigurationError(f"{origin}: " + "; ".join(lines)) from None
+
+
+class Description(Settings):
+    """A group of values that are stored beside results: settings whose numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+def first_error(error: ValidationError) -> str:
+    """The first value of stored content that is wrong, by its path, and why."""
+    wrong = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg'].removeprefix('Value error, ')}"
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+Json = Annotated[JsonValue, AfterValidator(_finite)]
+"""Any JSON value. The numbers in it are finite, which pydantic's own type does not check."""
 
 
 class Execution(Settings):

@@ -345,6 +345,62 @@ def write_features(tmp_path: Path) -> Callable[..., str]:
     return write
 
 
+@pytest.fixture
+def make_bundle(tmp_path: Path) -> Callable[..., Any]:
+    """`make_bundle(columns, fused=False, thresholds=…)` → (the bundle as read again, preparation, network).
+
+    Its network has random weights and takes features of the kind `test`, or those of documents.
+    """
+
+    def make(
+        columns: Sequence[str] = "abcdef",
+        *,
+        fused: bool = False,
+        thresholds: Sequence[float] = (0.5, 0.4, 0.5, 0.6),
+        clip_sd: float | None = 50.0,
+    ) -> tuple[Any, Any, Any]:
+        import numpy as np
+        import torch
+
+        from genre_ray.bundles.files import read_bundle, write_bundle
+        from genre_ray.bundles.manifest import AUDIO, Architecture
+        from genre_ray.bundles.predictor import to_tensors
+        from genre_ray.features.essentia.columns import ESSENTIA
+        from genre_ray.features.scaling import Scaling
+        from genre_ray.features.spec import FeatureSpec
+        from genre_ray.models.preparation import Embeddings, Standardise
+        from genre_ray.storage.schemas import EXAMPLES
+        from genre_ray.training.systems import find_system
+        from tests.manifests import make_manifest
+
+        labels = ("jazz", "rock", "rock---indie", "soul")
+        torch.manual_seed(len(columns) + fused)
+        generator = np.random.default_rng(5)
+        scaling = Scaling(generator.normal(size=len(columns)), generator.uniform(0.5, 2, len(columns)))
+        system, settings = find_system("essentia"), {"branches": {"units": 8}}
+        preparation: Any = Standardise.of(scaling, clip_sd)
+        network = system.build(len(columns), len(labels), system.resolve_network(settings))
+        if fused:
+            preparation = Embeddings([(preparation, network), (preparation, network)])
+            system, settings = find_system("fusion"), {}
+            network = system.build(preparation.width, len(labels), system.resolve_network(settings))
+        is_essentia = tuple(columns) == ESSENTIA.columns
+        manifest = make_manifest(
+            labels,
+            thresholds=np.float32(thresholds).tolist(),
+            system=system.name,
+            inputs={AUDIO: ESSENTIA if is_essentia else FeatureSpec.of_columns("test", columns)},
+            preprocessing=preparation.describe(),
+            architecture=Architecture(inputs=preparation.width, network=settings),
+        )
+        uri = str(tmp_path / f"bundle-{len(columns)}-{fused}")
+        tensors = to_tensors(preparation, network.state_dict())
+        assert write_bundle(uri, manifest, tensors, EXAMPLES.empty_table(), "")
+        return read_bundle(uri), preparation.eval(), network.eval()
+
+    return make
+
+
 @dataclass(frozen=True)
 class Shard:
     """Rows of a shard as they are in the tables of a run, and as the log states them; by default both are equal."""

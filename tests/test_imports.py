@@ -26,4 +26,4 @@ def test_what_workers_do_without():
         imported("genre_ray.runs.execute, genre_ray.features.essentia.documents, genre_ray.sources.documents.source")
         == set()
     )
-    assert imported("genre_ray.inference.batch, genre_ray.inference.predictor") == {"torch"}
+    assert imported("genre_ray.predictions.score, genre_ray.bundles.predictor") == {"torch"}

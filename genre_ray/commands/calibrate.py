@@ -5,28 +5,30 @@ With `--relabel` it applies a bundle's calibration and thresholds to stored scor
 
 import json
 import logging
-from typing import Any, Self
+from dataclasses import replace
+from typing import Self
 
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
+from genre_ray.bundles.examples import read_examples, trained_on
+from genre_ray.bundles.files import Bundle, read_bundle, write_bundle
+from genre_ray.bundles.manifest import Lineage, Manifest
+from genre_ray.bundles.targets import Target, find_target
 from genre_ray.commands.learning import already_done
 from genre_ray.config import JobConfiguration
 from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
 from genre_ray.errors import InputError
-from genre_ray.inference.answers import Relabel, predictions_properties
-from genre_ray.inference.bundles import open_bundle
-from genre_ray.inference.recordings import recording_labels
-from genre_ray.inference.target import Target, find_target, read_targets
 from genre_ray.labels.space import label_matrix
-from genre_ray.labels.taxonomy import Taxonomy
+from genre_ray.predictions.aggregate import recording_labels
+from genre_ray.predictions.relabel import RelabelStage
+from genre_ray.predictions.rows import predictions_properties
 from genre_ray.reports.card import card
 from genre_ray.reports.inputs import Truth, predictions_of_table, truth_of_examples, truth_of_file
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.identity import Identity, claim, make_identity, run_id
 from genre_ray.sources.tables import TableRows
-from genre_ray.storage import bundles, objects, tables
-from genre_ray.storage.bundles import Bundle
+from genre_ray.storage import objects, tables
 from genre_ray.truth.identifiers import Identifiers, read_identifiers
 from genre_ray.truth.run_file import format_run
 
@@ -71,8 +73,8 @@ class CalibrateConfiguration(JobConfiguration):
 
 def run(configuration: CalibrateConfiguration) -> int:
     """Run the job and return its exit code."""
-    bundle = open_bundle(configuration.bundle)
-    target = find_target(bundle.model, bundle.uri, configuration.target)
+    bundle = read_bundle(configuration.bundle)
+    target = find_target(bundle, configuration.target)
     _refuse_other_model(configuration.predictions, bundle, target)
     return _relabel(configuration, bundle, target) if configuration.relabel else _fit(configuration, bundle, target)
 
@@ -82,8 +84,8 @@ def _relabel(configuration: CalibrateConfiguration, bundle: Bundle, target: Targ
         configuration,
         job="calibrate",
         table="predictions",
-        source=TableRows(configuration.predictions, limit=configuration.limit, columns=Relabel.columns),
-        stages=[Relabel(target.policy, target.taxonomy, bundle.bundle_id)],
+        source=TableRows(configuration.predictions, limit=configuration.limit, columns=RelabelStage.columns),
+        stages=[RelabelStage(target.policy, target.taxonomy, bundle.bundle_id)],
         properties=predictions_properties(target.policy, target.taxonomy),
         bundles=[bundle.bundle_id],
     )
@@ -110,9 +112,9 @@ def _fit(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) 
         return 0
     scratch = objects.join(objects.absolute(configuration.output), "_run")
     claim(objects.join(scratch, "claim.json"), configuration.output, identity, resume=configuration.resume)
-    model = _decided_anew(configuration, bundle, target, truth, identity)
-    examples = bundles.read_examples(bundle.uri)
-    if not bundles.write_bundle(configuration.output, model, bundle.tensors, examples, card(model)):
+    manifest = _decided_anew(configuration, bundle, target, truth, identity)
+    examples = read_examples(bundle.uri)
+    if not write_bundle(configuration.output, manifest, bundle.tensors, examples, card(manifest)):
         already_done(configuration, identity)
         return 0
     objects.delete_folder(scratch)
@@ -125,12 +127,11 @@ def _identifiers(configuration: CalibrateConfiguration) -> Identifiers:
 
 
 def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) -> Truth:
-    """The labels to fit on, without recordings that the model was trained on."""
+    """The labels to fit on, without recordings that the model or a network inside it was trained on."""
     if configuration.ground_truth is None:
         return truth_of_examples(bundle.uri, "validation", target.taxonomy).first(configuration.limit)
     given = truth_of_file(configuration.ground_truth, _identifiers(configuration))
-    examples = bundles.read_examples(bundle.uri)
-    learnt = set(examples.filter(pc.equal(examples["part"], "train"))["recording_id"].to_pylist())
+    learnt = trained_on(read_examples(bundle.uri))
     kept = [item for item in zip(given.recording_ids, given.labels, strict=True) if item[0] not in learnt]
     if len(kept) < len(given.labels):
         logger.info(
@@ -142,8 +143,8 @@ def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target
 
 def _decided_anew(
     configuration: CalibrateConfiguration, bundle: Bundle, target: Target, truth: Truth, identity: Identity
-) -> dict[str, Any]:
-    """Fit a new policy for the target; return the bundle's description with the policy and its lineage."""
+) -> Manifest:
+    """Fit a new policy for the target; return the bundle's manifest with the policy and its lineage."""
     labels = target.labels
     known = dict(zip(truth.recording_ids, truth.labels, strict=True))
     predictions = predictions_of_table(configuration.predictions, known, _identifiers(configuration))
@@ -156,31 +157,29 @@ def _decided_anew(
         )
     truths, scores = matrix[labelled], predictions.scores.raw[labelled]
     logger.info("%s: fitted on %d of %d recordings", target.taxonomy, len(scores), len(known))
-    fitted = fit_policy(labels, Taxonomy.of_names(labels).edges(labels), truths, scores, configuration.decisions)
-    targets = read_targets(bundle.model, bundle.uri) | {
-        target.taxonomy: Target(target.taxonomy, target.columns, fitted.policy)
-    }
-    model = {key: value for key, value in bundle.model.items() if key not in ("thresholds", "calibration")}
-    metrics = model.get("metrics", {})
-    found = {"recordings": len(scores), **validation_metrics(fitted, truths, scores)}
-    lineage = model.get("lineage", {})
-    return {
-        **model,
-        "targets": {taxonomy: one.describe() for taxonomy, one in targets.items()},
-        "metrics": {**metrics, "targets": {**metrics.get("targets", {}), target.taxonomy: found}},
-        "lineage": {
-            "run_id": run_id(identity),
-            "identity": identity,
-            "model_of": [*lineage.get("model_of", []), bundle.bundle_id],
-            "trained_by": lineage.get("trained_by", lineage.get("identity")),
-        },
-    }
+    fitted = fit_policy(labels, target.hierarchy, truths, scores, configuration.decisions)
+    manifest, taxonomy = bundle.manifest, target.taxonomy
+    metrics, lineage = manifest.metrics, manifest.lineage
+    return manifest.model_copy(
+        update={
+            "targets": {**manifest.targets, taxonomy: replace(target, policy=fitted.policy).describe()},
+            "metrics": metrics.model_copy(
+                update={"targets": {**metrics.targets, taxonomy: validation_metrics(fitted, truths, scores)}}
+            ),
+            "lineage": Lineage(
+                run_id=run_id(identity),
+                identity=identity,
+                inner=lineage.inner,
+                model_of=(*lineage.model_of, bundle.bundle_id),
+                trained_by=lineage.trained_by or lineage.identity,
+            ),
+        }
+    )
 
 
 def _refuse_other_model(predictions: str, bundle: Bundle, target: Target) -> None:
     """Refuse scores of another network or of other labels."""
-    lineage = bundle.model.get("lineage", {})
-    models = {bundle.bundle_id, *lineage.get("model_of", [])}
+    models = {bundle.bundle_id, *bundle.manifest.lineage.model_of}
     found = {
         str(model)
         for batch in tables.read_batches(predictions, ["model_id"])

@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
+from genre_ray.bundles.examples import own_examples, read_examples
+from genre_ray.bundles.files import bundle_folders
 from genre_ray.config import JobConfiguration
 from genre_ray.errors import InputError
 from genre_ray.runs.compact import record_checksums
 from genre_ray.runs.verify import roots
 from genre_ray.sources.documents.names import identifier, identify
-from genre_ray.storage import bundles, history, objects, tables
+from genre_ray.storage import history, objects, tables
 from genre_ray.storage.transactions import LOG
 
 logger = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ def run(configuration: EraseConfiguration) -> int:
         found = [objects.join(uri, name) if name else uri for name in roots(files, f"{LOG}/")]
         if not found:
             raise InputError(f"{uri}: no table found there; correct the path")
-        learnt += [objects.join(uri, name) if name else uri for name in roots(files, bundles.MODEL)]
+        learnt += [objects.join(uri, name) if name else uri for name in bundle_folders(files)]
         for table in found:
             _erase(table, wanted, configuration)
         for file in files:
@@ -63,9 +65,17 @@ def run(configuration: EraseConfiguration) -> int:
                     "%s still contains some of the recordings; delete it, or predict into a new output", file.uri
                 )
     for uri in learnt:
-        count = len(wanted & set(bundles.read_examples(uri)["recording_id"].to_pylist()))
+        examples = read_examples(uri)
+        count = len(wanted & set(examples["recording_id"].to_pylist()))
         if count:
-            logger.warning("bundle %s was trained on %d of the recordings; train it again without them", uri, count)
+            own = len(wanted & set(own_examples(examples)["recording_id"].to_pylist()))
+            logger.warning(
+                "bundle %s was trained, validated or tested on %d of the recordings (its own network on %d); train it "
+                "again without them",
+                uri,
+                count,
+                own,
+            )
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from genre_ray import __version__
+from genre_ray.bundles.files import read_manifest
 from genre_ray.config import JobConfiguration, Settings
 from genre_ray.reports.evaluation import evaluate
 from genre_ray.reports.groups import read_groups, roll_up
@@ -23,7 +24,7 @@ from genre_ray.reports.inputs import (
 )
 from genre_ray.reports.result import EvaluationResult
 from genre_ray.runs.identity import documented, make_identity, run_id
-from genre_ray.storage import bundles, objects, tables
+from genre_ray.storage import objects, tables
 from genre_ray.truth.identifiers import Identifiers, read_identifiers
 
 logger = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def _contents(evaluation: Evaluation) -> dict[str, Any]:
     if evaluation.groups is not None:
         predictions["groups_version"] = tables.open_table(evaluation.groups).version()
     if evaluation.examples is not None:
-        return {**predictions, "bundle": bundles.read_model(evaluation.examples)[0]}
+        return {**predictions, "bundle": read_manifest(evaluation.examples)[0]}
     return {**predictions, "ground_truth_sha256": _sha256(str(evaluation.ground_truth))}
 
 

@@ -1,18 +1,18 @@
 """`fuse`: several bundles + a target taxonomy → a fusion bundle, which holds the networks it fuses."""
 
-import pyarrow.compute as pc
 from pydantic import Field
 
+from genre_ray.bundles.examples import read_examples, trained_on
+from genre_ray.bundles.files import Bundle, read_bundle
+from genre_ray.bundles.inputs import check_input
+from genre_ray.bundles.predictor import build
 from genre_ray.commands.learning import LearningConfiguration, learn
 from genre_ray.errors import InputError
 from genre_ray.features.spec import read_spec
-from genre_ray.inference.bundles import check_columns, open_bundle
-from genre_ray.inference.predictor import build
 from genre_ray.models.essentia import EssentiaNetwork
 from genre_ray.models.preparation import Embeddings, Standardise
 from genre_ray.runs.identity import make_identity
 from genre_ray.storage import tables
-from genre_ray.storage.bundles import Bundle, read_examples
 from genre_ray.training.examples import Examples
 from genre_ray.training.systems import find_system
 
@@ -25,10 +25,10 @@ class FuseConfiguration(LearningConfiguration):
 
 def run(configuration: FuseConfiguration) -> int:
     """Carry the job out; return its exit code."""
-    columns = read_spec(configuration.features).columns
-    sources = [open_bundle(uri) for uri in configuration.bundles]
+    spec = read_spec(configuration.features)
+    sources = [read_bundle(uri) for uri in configuration.bundles]
     for source in sources:
-        check_columns(source, columns, configuration.features)
+        check_input(source, spec, configuration.features)
     embeddings = Embeddings([_source(source) for source in sources])
     identity = make_identity(
         "fuse",
@@ -42,14 +42,14 @@ def run(configuration: FuseConfiguration) -> int:
             _refuse_leak(source, examples)
         return embeddings
 
-    return learn(configuration, find_system("fusion"), identity, prepare)
+    return learn(configuration, find_system("fusion"), identity, prepare, sources)
 
 
 def _source(bundle: Bundle) -> tuple[Standardise, EssentiaNetwork]:
     preparation, network = build(bundle)
     if not isinstance(preparation, Standardise) or not isinstance(network, EssentiaNetwork):
         raise InputError(
-            f"{bundle.uri}: expected a bundle of the system essentia to fuse, found {bundle.model['system']}; "
+            f"{bundle.uri}: expected a bundle of the system essentia to fuse, found {bundle.manifest.system}; "
             "name bundles of that system"
         )
     return preparation, network
@@ -57,9 +57,9 @@ def _source(bundle: Bundle) -> tuple[Standardise, EssentiaNetwork]:
 
 def _refuse_leak(source: Bundle, examples: Examples) -> None:
     """A network's embeddings of what it learnt from are no fair validation or test of what is built on them."""
-    learnt = read_examples(source.uri)
-    trained = set(learnt.filter(pc.equal(learnt["part"], "train"))["recording_id"].to_pylist())
-    leaked = trained.intersection(examples.recording_ids[examples.parts != "train"].tolist())
+    leaked = trained_on(read_examples(source.uri)).intersection(
+        examples.recording_ids[examples.parts != "train"].tolist()
+    )
     if leaked:
         raise InputError(
             f"{source.uri}: expected a bundle that has not learnt from this fusion's validation and test recordings, "

@@ -2,28 +2,41 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from genre_ray.bundles.examples import with_inner
+from genre_ray.bundles.files import Bundle, is_bundle, read_manifest, write_bundle
+from genre_ray.bundles.manifest import (
+    AUDIO,
+    GENRES,
+    VERSION,
+    Architecture,
+    Data,
+    Licences,
+    Lineage,
+    Manifest,
+    Metrics,
+    SourceDescription,
+    TaskDescription,
+)
+from genre_ray.bundles.predictor import Predictor, to_tensors
+from genre_ray.bundles.targets import Target
 from genre_ray.config import JobConfiguration, Settings
-from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
-from genre_ray.features.essentia.columns import schema_hash
+from genre_ray.decisions.fitting import DecisionSettings, ValidationMetrics, fit_policy, validation_metrics
 from genre_ray.features.spec import read_spec
-from genre_ray.inference.predictor import Predictor, to_tensors
-from genre_ray.inference.recordings import average_submissions
-from genre_ray.inference.target import Target
 from genre_ray.labels.space import label_matrix
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.models.preparation import Preparation
+from genre_ray.predictions.aggregate import average_submissions
 from genre_ray.reports.card import card
 from genre_ray.runs import cluster
 from genre_ray.runs.identity import Identity, claim, refuse_other, run_id
-from genre_ray.storage import bundles, objects, tables
-from genre_ray.storage.bundles import Bundle
+from genre_ray.storage import objects, tables
 from genre_ray.training.examples import Examples, load_rows
 from genre_ray.training.join import Split, join_taxonomies, make_examples
 from genre_ray.training.learner import Task
@@ -62,7 +75,7 @@ class LearningConfiguration(JobConfiguration):
     features: str = Field(description="features table, e.g. OUTPUT/features of an ingest")
     taxonomy: str | None = Field(
         None,
-        description="name of the taxonomy that the labels belong to; of several sources, the one answered by default",
+        description="name of the taxonomy that the labels belong to; of several sources, the one predicted by default",
     )
     ground_truth: str | None = Field(
         None, description="TSV of the task, also .bz2; train's, or all parts' when it is the only one"
@@ -81,6 +94,7 @@ class LearningConfiguration(JobConfiguration):
     decisions: DecisionSettings = DecisionSettings()
     rules: dict[str, Any] = Field({}, description="training rules that differ from the system's published ones")
     network: dict[str, Any] = Field({}, description="network settings that differ from the published ones")
+    licences: Licences = Licences()
 
     @model_validator(mode="after")
     def _one_way(self) -> "LearningConfiguration":
@@ -104,8 +118,8 @@ class LearningConfiguration(JobConfiguration):
             return dict(sorted(self.sources.items()))
         return {str(self.taxonomy): Source(**{name: getattr(self, name) for name in Source.model_fields})}
 
-    def answers(self) -> str:
-        """The taxonomy that a bundle answers in when it is not asked for another."""
+    def default_taxonomy(self) -> str:
+        """The taxonomy that the bundle predicts when it is not asked for another."""
         return self.taxonomy or min(self.sources)
 
 
@@ -114,6 +128,7 @@ def learn(
     system: System,
     identity: Identity,
     prepare: Callable[[Examples, int], Preparation],
+    inner: Sequence[Bundle] = (),
 ) -> int:
     """Train `system` on what the configuration names and write the bundle.
 
@@ -122,6 +137,7 @@ def learn(
         system: what is trained.
         identity: the run's, which pins the version of the features table.
         prepare: (examples, version of the table) → what the network's inputs are made with.
+        inner: the bundles whose networks the preparation holds.
 
     Returns:
         The job's exit code.
@@ -146,18 +162,17 @@ def learn(
     # Another run's checkpoints are not this one's, even where neither came to its bundle.
     fitted = fit(task, objects.join(scratch, run_id(identity)), configuration.execution)
     logger.info("best of %d epochs is %d", len(fitted.history), fitted.best_epoch + 1)
-    model = _describe(configuration, identity, task)
-    tensors = to_tensors(task.preparation, fitted.weights)
-    targets, metrics = _decide(
-        task, Predictor(Bundle(configuration.output, "", model, tensors)), configuration.decisions
-    )
-    model["targets"] = {target.taxonomy: target.describe() for target in targets}
-    model["metrics"] = {"part": "validation", "targets": metrics, **_progress(fitted)}
-    if not bundles.write_bundle(configuration.output, model, tensors, examples.per_recording(), card(model)):
+    trained = task.build_network()
+    trained.load_state_dict(fitted.weights)
+    targets, metrics = _decide(task, Predictor(task.preparation, trained, system.outputs), configuration.decisions)
+    manifest = _describe(configuration, identity, task, fitted, targets, metrics, inner)
+    tensors = to_tensors(preparation, fitted.weights)
+    learnt = with_inner(examples.per_recording(), inner)
+    if not write_bundle(configuration.output, manifest, tensors, learnt, card(manifest)):
         already_done(configuration, identity)  # another run's is an error, this run's is as good
         return 0
     objects.delete_folder(scratch)
-    reached = ", ".join(f"{taxonomy} {found['roc_auc'] or 0:.4f}" for taxonomy, found in metrics.items())
+    reached = ", ".join(f"{taxonomy} {found.roc_auc or 0:.4f}" for taxonomy, found in metrics.items())
     logger.info("%s: bundle written, validation ROC AUC: %s", configuration.output, reached)
     return 0
 
@@ -168,10 +183,10 @@ def already_done(configuration: JobConfiguration, identity: Identity) -> bool:
     Raises:
         OutputTakenError: it holds another's, or this one's without `resume`.
     """
-    if not bundles.is_bundle(configuration.output):
+    if not is_bundle(configuration.output):
         return False
-    _, model = bundles.read_model(configuration.output)
-    refuse_other(configuration.output, model["lineage"]["identity"], identity, resume=configuration.resume)
+    _, manifest = read_manifest(configuration.output)
+    refuse_other(configuration.output, manifest.lineage.identity, identity, resume=configuration.resume)
     logger.info("%s: nothing to do, run %s is complete", configuration.output, run_id(identity))
     return True
 
@@ -195,28 +210,38 @@ def _counted(examples: Examples) -> str:
     return f"{len(examples.labels)} labels, rows: {counts}"
 
 
-def _describe(configuration: LearningConfiguration, identity: Identity, task: Task) -> dict[str, Any]:
-    columns = read_spec(configuration.features).columns
-    return {
-        "system": task.system.name,
-        "task": task.system.outputs.task,
-        "source": task.system.source,
-        "taxonomy": configuration.answers(),
-        "labels": list(task.examples.labels),
-        "architecture": {
-            "inputs": task.preparation.width,
-            "network": task.network.model_dump(mode="json"),
-            "output": task.system.output,
+def _describe(
+    configuration: LearningConfiguration,
+    identity: Identity,
+    task: Task,
+    fitted: Fitted,
+    targets: Sequence[Target],
+    metrics: dict[str, ValidationMetrics],
+    inner: Sequence[Bundle],
+) -> Manifest:
+    return Manifest(
+        version=VERSION,
+        system=task.system.name,
+        source=task.system.source,
+        taxonomy=configuration.default_taxonomy(),
+        inputs={AUDIO: read_spec(configuration.features)},
+        preprocessing=task.preparation.describe(),
+        architecture=Architecture(inputs=task.preparation.width, network=task.network.model_dump(mode="json")),
+        rules=task.rules.model_dump(mode="json"),
+        tasks={
+            GENRES: TaskDescription(
+                kind=task.system.outputs.task, output=task.system.output, labels=task.examples.labels
+            )
         },
-        "preprocessing": task.preparation.describe(),
-        "input": {"schema_hash": schema_hash(columns), "columns": list(columns)},
-        "rules": task.rules.model_dump(mode="json"),
-        "data": {**_data(task), **({"unlabelled": configuration.unlabelled} if configuration.sources else {})},
-        "lineage": {"run_id": run_id(identity), "identity": identity},
-    }
+        targets={target.taxonomy: target.describe() for target in targets},
+        metrics=Metrics(targets=metrics, best_epoch=fitted.best_epoch + 1, history=tuple(fitted.history)),
+        data=_data(task, configuration.unlabelled),
+        lineage=Lineage(run_id=run_id(identity), identity=identity, inner=tuple(bundle.bundle_id for bundle in inner)),
+        licences=configuration.licences,
+    )
 
 
-def _data(task: Task) -> dict[str, Any]:
+def _data(task: Task, unlabelled: Literal["negative", "masked"]) -> Data:
     rows = task.examples.of("train").rows
     extractors: Counter[str] = Counter()
     start = 0
@@ -225,20 +250,21 @@ def _data(task: Task) -> dict[str, Any]:
         extractors.update(batch.column("extractor").take(pa.array(rows[low:high] - start)).to_pylist())
         start += batch.num_rows
     parts = dict(zip(task.examples.recording_ids.tolist(), task.examples.parts.tolist(), strict=True))
-    return {
-        "recordings": dict(sorted(Counter(parts.values()).items())),
-        "rows": len(task.examples),
-        "sources": {
-            taxonomy: {"recordings": found.coverage.stated, "unmatched_share": round(found.coverage.lost, 6)}
+    return Data(
+        recordings=dict(sorted(Counter(parts.values()).items())),
+        rows=len(task.examples),
+        sources={
+            taxonomy: SourceDescription(recordings=found.coverage.stated, unmatched_share=round(found.coverage.lost, 6))
             for taxonomy, found in task.examples.taxonomies.items()
         },
-        "extractors": dict(extractors.most_common()),
-    }
+        extractors={name or "unknown": count for name, count in extractors.most_common()},
+        unlabelled=unlabelled,
+    )
 
 
 def _decide(
     task: Task, predictor: Predictor, settings: DecisionSettings
-) -> tuple[list[Target], dict[str, dict[str, Any]]]:
+) -> tuple[list[Target], dict[str, ValidationMetrics]]:
     """Each taxonomy's target and metrics, from the validation recordings that it annotated itself."""
     validation = task.examples.of("validation")
     batches = load_rows(task.features_uri, task.features_version, validation.rows)
@@ -252,14 +278,6 @@ def _decide(
         truth = label_matrix([label_sets[recording] for recording in recordings], annotations.labels)
         pairs = Taxonomy.of_names(annotations.labels).edges(annotations.labels)
         fitted = fit_policy(annotations.labels, pairs, truth, means, settings)
-        targets.append(Target(taxonomy, annotations.columns, fitted.policy))
-        metrics[taxonomy] = {"recordings": len(recordings), **validation_metrics(fitted, truth, means)}
+        targets.append(Target(taxonomy, annotations.columns, fitted.policy, tuple(pairs)))
+        metrics[taxonomy] = validation_metrics(fitted, truth, means)
     return targets, metrics
-
-
-def _progress(fitted: Fitted) -> dict[str, Any]:
-    return {
-        "best_epoch": fitted.best_epoch + 1,
-        "epochs": len(fitted.history),
-        "history": fitted.history,
-    }

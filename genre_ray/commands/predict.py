@@ -4,16 +4,17 @@ import logging
 
 from pydantic import Field, model_validator
 
+from genre_ray.bundles.files import read_bundle
+from genre_ray.bundles.inputs import check_input
+from genre_ray.bundles.targets import Target, find_target
 from genre_ray.config import JobConfiguration
-from genre_ray.features.essentia.columns import FEATURE_COLUMNS
+from genre_ray.features.essentia.columns import ESSENTIA
 from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.features.spec import read_spec
-from genre_ray.inference.answers import predictions_properties
-from genre_ray.inference.batch import Score
-from genre_ray.inference.bundles import check_columns, open_bundle
-from genre_ray.inference.mapped import MappedTarget, map_target
-from genre_ray.inference.recordings import recording_labels
-from genre_ray.inference.target import Target, find_target
+from genre_ray.predictions.aggregate import recording_labels
+from genre_ray.predictions.mapped import MappedTarget, map_target
+from genre_ray.predictions.rows import predictions_properties
+from genre_ray.predictions.score import ScoreStage
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.stages import Resources, Source, Stage
 from genre_ray.sources.documents.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
@@ -32,9 +33,7 @@ class PredictConfiguration(JobConfiguration):
     bundle: str = Field(description="folder or s3:// URI of the bundle")
     inputs: tuple[str, ...] = Field((), description="folders, archives or .json documents, local or s3://")
     features: str | None = Field(None, description="features table to read instead of --inputs")
-    target: str | None = Field(
-        None, description="taxonomy of the labels to predict; needed if the bundle has several or with --mapping"
-    )
+    target: str | None = Field(None, description="taxonomy to predict; default: that of the bundle")
     mapping: str | None = Field(
         None, description="mapping.tsv from reconcile, for a --target that the bundle was not trained on"
     )
@@ -56,20 +55,20 @@ class PredictConfiguration(JobConfiguration):
         if bool(self.inputs) == (self.features is not None):
             raise ValueError("give exactly one of --inputs (documents) and --features (a table)")
         if self.mapping is not None and self.target is None:
-            raise ValueError("--mapping needs --target, the taxonomy of the labels to predict")
+            raise ValueError("--mapping needs --target, the taxonomy to predict")
         return self
 
 
 def run(configuration: PredictConfiguration) -> int:
     """Run the job and return its exit code."""
     mapping = None if configuration.mapping is None else read_mapping(configuration.mapping)
-    bundle = open_bundle(configuration.bundle)
+    bundle = read_bundle(configuration.bundle)
     if mapping is None or configuration.target is None:
-        target: Target | MappedTarget = find_target(bundle.model, bundle.uri, configuration.target)
+        target: Target | MappedTarget = find_target(bundle, configuration.target)
     else:
         target = map_target(bundle, configuration.target, mapping)
     execution = configuration.execution
-    score = Score(
+    score = ScoreStage(
         bundle.uri,
         target,
         all_scores=configuration.all_scores,
@@ -79,7 +78,7 @@ def run(configuration: PredictConfiguration) -> int:
     source: Source
     stages: list[Stage]
     if configuration.features is None:
-        check_columns(bundle, FEATURE_COLUMNS, "documents")
+        check_input(bundle, ESSENTIA, "documents")
         refuse_output_among(configuration.inputs, configuration.output)
         source = DocumentSource(
             configuration.inputs,
@@ -90,8 +89,8 @@ def run(configuration: PredictConfiguration) -> int:
         )
         stages = [ParseDocuments(), score]
     else:
-        source = TableRows(configuration.features, limit=configuration.limit, columns=Score.columns)
-        check_columns(bundle, read_spec(configuration.features).columns, configuration.features)
+        source = TableRows(configuration.features, limit=configuration.limit, columns=ScoreStage.columns)
+        check_input(bundle, read_spec(configuration.features), configuration.features)
         stages = [score]
     code = run_batch(
         configuration,

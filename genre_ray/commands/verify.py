@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
+from genre_ray.bundles.verify import verify_bundles
 from genre_ray.config import JobConfiguration
 from genre_ray.errors import InputError
 from genre_ray.runs.compact import compact, parts_to_merge, why_not
@@ -54,7 +55,7 @@ def run(configuration: VerifyConfiguration) -> int:
     """Run the job and return its exit code."""
     findings: list[Finding] = []
     for uri in configuration.inputs:
-        found = list(verify(uri, configuration.limit))
+        found = [*verify(uri, configuration.limit), *verify_bundles(uri)]
         if not found:
             raise InputError(f"{uri}: no table, bundle or run found there; correct the path")
         findings += found

@@ -14,12 +14,14 @@ recordings, except for scores whose log-odds agree to six digits. The kinds of m
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import sparse
 
+from genre_ray.config import Description
 from genre_ray.decisions.logistic import IDENTITY, cross_entropy, fit_per_label, fit_pooled, log_odds, sigmoid
 from genre_ray.errors import InputError
 from genre_ray.metrics.matrices import LabelMatrix, as_csr
@@ -41,6 +43,27 @@ _SHARED_CELLS = 10_000_000
 
 # A decreasing map would reverse the ranking of recordings, and a nearly flat one would merge their scores.
 _LEAST_SLOPE = 0.05
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+Float32 = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
+"""A number that is finite as a float32."""
+
+Position = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+"""The position of a label, as a key of a JSON object."""
+
+
+class CalibrationDescription(Description):
+    """The form in which bundles and tables store a calibration, see `Calibration`."""
+
+    method: Method = Field(description="as asked for")
+    kinds: tuple[str, ...] = Field(description="the map of each label")
+    slopes: tuple[Float32, ...] = Field(description="of each label's line in log-odds")
+    intercepts: tuple[Float32, ...] = Field(description="of each label's line in log-odds")
+    knots: dict[Position, tuple[tuple[Float32, ...], tuple[Float32, ...]]] = Field(
+        description="by the position of an isotonic label: log-odds of scores, and of probabilities"
+    )
 
 
 @dataclass(frozen=True)
@@ -82,36 +105,34 @@ class Calibration:
             odds[:, column] = values
         return sigmoid(odds)
 
-    def describe(self) -> Any:
-        """The calibration as JSON values: the string `none`, or a dict of the maps."""
+    def describe(self) -> CalibrationDescription | None:
+        """The calibration in the form that bundles and tables store; None for the method `none`."""
         if self.method == "none":
-            return "none"
-        return {
-            "method": self.method,
-            "kinds": list(self.kinds),
-            "slopes": _digits(self.slopes),
-            "intercepts": _digits(self.intercepts),
-            "knots": {str(column): [_digits(x), _digits(y)] for column, (x, y) in self.knots.items()},
-        }
+            return None
+        return CalibrationDescription(
+            method=self.method,
+            kinds=self.kinds,
+            slopes=_digits(self.slopes),
+            intercepts=_digits(self.intercepts),
+            knots={str(column): (_digits(x), _digits(y)) for column, (x, y) in self.knots.items()},
+        )
 
     @classmethod
-    def of(cls, description: Any, labels: int) -> Self:
-        """Make a calibration from the result of `describe`.
+    def of(cls, description: CalibrationDescription | None, labels: int) -> Self:
+        """Make the calibration that `describe` described.
 
         Raises:
-            ValueError: the description is malformed, or has another number of labels.
+            ValueError: it is not one of this number of labels.
         """
-        if description == "none":
+        if description is None:
             return cls.none(labels)
-        try:
-            knots = {int(c): (_floats(x), _floats(y)) for c, (x, y) in description["knots"].items()}
-            lines = _floats(description["slopes"]), _floats(description["intercepts"])
-            found = cls(description["method"], tuple(description["kinds"]), *lines, knots)
-        except (TypeError, KeyError, ValueError, AttributeError):
-            raise ValueError(f"expected a calibration ('none' or its maps), found {description!s:.60}") from None
-        if not (len(found.kinds),) == lines[0].shape == lines[1].shape == (labels,):
-            raise ValueError(f"expected a calibration of {labels} labels, found one of {len(found.kinds)} labels")
-        return found
+        lines = _floats(description.slopes), _floats(description.intercepts)
+        if not (len(description.kinds),) == lines[0].shape == lines[1].shape == (labels,):
+            raise ValueError(f"expected a calibration of {labels} labels, found one of {len(description.kinds)}")
+        knots = {int(column): (_floats(x), _floats(y)) for column, (x, y) in description.knots.items()}
+        if any(column >= labels or not len(x) == len(y) > 0 for column, (x, y) in knots.items()):
+            raise ValueError(f"expected the knots of some of {labels} labels, found others")
+        return cls(description.method, description.kinds, *lines, knots)
 
 
 def fit_calibration(truth: LabelMatrix, scores: NDArray[np.floating], method: Method = "auto") -> Calibration:
@@ -234,6 +255,6 @@ def _floats(values: Sequence[float]) -> Scores:
     return np.array(values, dtype=np.float32)
 
 
-def _digits(values: Scores) -> list[float]:
+def _digits(values: Scores) -> tuple[float, ...]:
     """Convert to floats with the shortest decimal representation that gives the same float32."""
-    return [float(str(value)) for value in values]
+    return tuple(float(str(value)) for value in values)

@@ -6,13 +6,13 @@ All three are fitted on the same recordings, so their scores on these recordings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from genre_ray.config import Settings
+from genre_ray.config import Description, Settings
 from genre_ray.decisions.abstention import CoverageRisk, coverage_risk, expected_f, least_confidence
 from genre_ray.decisions.calibration import Method, fit_calibration
 from genre_ray.decisions.consistency import Pair
@@ -56,6 +56,20 @@ class DecisionSettings(Settings):
         if self.risk is not None and self.coverage is not None:
             raise ValueError("decisions.risk and decisions.coverage cannot be combined; give one of them")
         return self
+
+
+class ValidationMetrics(Description):
+    """Metrics of a policy on the recordings that it was fitted on."""
+
+    recordings: int = Field(ge=0, description="recordings that the policy was fitted on")
+    roc_auc: float | None = Field(description="macro mean over labels")
+    average_precision: float | None = Field(description="macro mean over labels")
+    calibration_error: float | None = Field(description="of the probabilities; null where they are none")
+    calibration_error_before: float | None = Field(description="of the network's scores; null where they are none")
+    calibration_maps: dict[str, int] = Field(description="number of labels by their kind of calibration map")
+    coverage_risk: tuple[tuple[float, float], ...] = Field(
+        description="shares of the most confident recordings, each with 1 − their mean F"
+    )
 
 
 @dataclass(frozen=True)
@@ -104,11 +118,8 @@ def fit_policy(
     return Fit(replace(deciding, least_confidence=least), curve)
 
 
-def validation_metrics(fit: Fit, truth: LabelMatrix, scores: NDArray[np.float32]) -> dict[str, Any]:
-    """Compute the metrics of a policy on the recordings that it was fitted on, as JSON values for the bundle.
-
-    `calibration_error` is that of the calibrated probabilities, `calibration_error_before` that of the model's scores.
-    Either is None if values are outside [0, 1].
+def validation_metrics(fit: Fit, truth: LabelMatrix, scores: NDArray[np.float32]) -> ValidationMetrics:
+    """Measure a policy on the recordings that it was fitted on.
 
     Args:
         fit: the fitted policy.
@@ -116,14 +127,15 @@ def validation_metrics(fit: Fit, truth: LabelMatrix, scores: NDArray[np.float32]
         scores: the model's scores, (recordings, labels).
     """
     probabilities = fit.policy.probabilities(scores)
-    return {
-        "roc_auc": roc_auc(truth, probabilities).macro,
-        "average_precision": average_precision(truth, probabilities).macro,
-        "calibration_error": _calibration_error(truth, probabilities),
-        "calibration_error_before": _calibration_error(truth, scores),
-        "calibration_maps": dict(sorted(Counter(fit.policy.calibration.kinds).items())),
-        "coverage_risk": fit.curve.points(_POINTS),
-    }
+    return ValidationMetrics(
+        recordings=len(scores),
+        roc_auc=roc_auc(truth, probabilities).macro,
+        average_precision=average_precision(truth, probabilities).macro,
+        calibration_error=_calibration_error(truth, probabilities),
+        calibration_error_before=_calibration_error(truth, scores),
+        calibration_maps=dict(sorted(Counter(fit.policy.calibration.kinds).items())),
+        coverage_risk=tuple(fit.curve.points(_POINTS)),
+    )
 
 
 def _calibration_error(truth: LabelMatrix, values: NDArray[np.float32]) -> float | None:

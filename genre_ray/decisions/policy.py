@@ -5,18 +5,20 @@ maximum number of labels, and abstention. A policy is fitted on validation recor
 every predictions table, so stored scores can be labelled again without the model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from genre_ray.config import Description
 from genre_ray.decisions.abstention import expected_f
-from genre_ray.decisions.calibration import Calibration
-from genre_ray.decisions.consistency import Hierarchy
-from genre_ray.decisions.thresholds import NO_THRESHOLD, decide
+from genre_ray.decisions.calibration import Calibration, CalibrationDescription, Float32
+from genre_ray.decisions.consistency import Hierarchy, Pair
+from genre_ray.decisions.thresholds import decide
 from genre_ray.errors import InputError
 
 Scores = NDArray[np.float32]
@@ -29,6 +31,16 @@ class Decided(NamedTuple):
 
     labels: NDArray[np.bool_]
     abstained: NDArray[np.bool_]
+
+
+class PolicyDescription(Description):
+    """A policy as bundles and tables state it, beside its labels."""
+
+    thresholds: tuple[Float32, ...] = Field(description="for probabilities; the greatest float32 for a label without")
+    calibration: CalibrationDescription | None = Field(None, description="null: scores are taken as probabilities")
+    pairs: tuple[Pair, ...] = Field((), description="(child, parent) labels that are kept consistent")
+    max_labels: int | None = Field(None, ge=1, description="the most labels that a recording gets")
+    least_confidence: float | None = Field(None, description="abstain from recordings with less expected F")
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class Policy:
     labels: tuple[str, ...]
     thresholds: Scores
     calibration: Calibration
-    pairs: tuple[tuple[int, int], ...] = ()
+    pairs: tuple[Pair, ...] = ()
     max_labels: int | None = None
     least_confidence: float | None = None
 
@@ -111,18 +123,18 @@ class Policy:
         decided = self.decide(probabilities).labels
         return [tuple(self.labels[column] for column in self.hierarchy.order if row[column]) for row in decided]
 
-    def describe(self) -> dict[str, Any]:
-        """The policy without its labels, as JSON values."""
-        return {
-            "thresholds": [float(threshold) for threshold in self.thresholds],
-            "calibration": self.calibration.describe(),
-            "pairs": [list(pair) for pair in self.pairs],
-            "max_labels": self.max_labels,
-            "least_confidence": self.least_confidence,
-        }
+    def describe(self) -> PolicyDescription:
+        """The policy without its labels, in the form that bundles and tables store."""
+        return PolicyDescription(
+            thresholds=tuple(float(threshold) for threshold in self.thresholds),
+            calibration=self.calibration.describe(),
+            pairs=self.pairs,
+            max_labels=self.max_labels,
+            least_confidence=self.least_confidence,
+        )
 
     @classmethod
-    def of(cls, labels: Sequence[str], description: Mapping[str, Any]) -> Self:
+    def of(cls, labels: Sequence[str], description: PolicyDescription) -> Self:
         """Make a policy from the result of `describe`.
 
         Args:
@@ -130,18 +142,17 @@ class Policy:
             description: the result of `describe`.
 
         Raises:
-            KeyError, TypeError, ValueError: the description is malformed or does not fit the labels.
+            ValueError: the description does not fit the labels.
         """
-        thresholds = [NO_THRESHOLD if value is None else float(value) for value in description["thresholds"]]
-        if len(thresholds) != len(labels):
-            raise ValueError(f"expected {len(labels)} thresholds, one per label, found {len(thresholds)}")
+        if len(description.thresholds) != len(labels):
+            raise ValueError(f"expected {len(labels)} thresholds, one per label, found {len(description.thresholds)}")
         found = cls(
             labels=tuple(labels),
-            thresholds=np.array(thresholds, dtype=np.float32),
-            calibration=Calibration.of(description["calibration"], len(labels)),
-            pairs=tuple((int(child), int(above)) for child, above in description.get("pairs", ())),
-            max_labels=description.get("max_labels"),
-            least_confidence=description.get("least_confidence"),
+            thresholds=np.array(description.thresholds, dtype=np.float32),
+            calibration=Calibration.of(description.calibration, len(labels)),
+            pairs=description.pairs,
+            max_labels=description.max_labels,
+            least_confidence=description.least_confidence,
         )
         try:
             found.hierarchy  # noqa: B018 building it checks the pairs

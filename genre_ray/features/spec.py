@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from pydantic import TypeAdapter, ValidationError
+
+from genre_ray.config import first_error
 from genre_ray.errors import InputError
 from genre_ray.storage import tables
 
@@ -76,17 +79,18 @@ class FeatureSpec:
         """Make a specification from the result of `as_dict`.
 
         Raises:
-            KeyError, TypeError, ValueError: a key is missing, a value has another type, or the hash does not match.
+            ValueError: a key is missing or unknown, a value has another type, or the hash does not match.
         """
-        spec = cls(
-            kind=content["kind"],
-            shape=tuple(Axis(axis["name"], axis["size"]) for axis in content["shape"]),
-            dtype=content["dtype"],
-            columns=tuple(content["columns"]),
-            parameters=dict(content["parameters"]),
-        )
-        if spec.hash != content["hash"]:
-            raise ValueError(f"its hash is {spec.hash} instead of {content['hash']}")
+        if not isinstance(content, Mapping):
+            raise ValueError(f"expected a mapping, found {type(content).__name__}")
+        try:
+            spec = TypeAdapter(cls).validate_python({key: content[key] for key in content if key != "hash"})
+        except ValidationError as error:
+            raise ValueError(first_error(error)) from None
+        if spec.hash != content.get("hash"):
+            raise ValueError(f"its hash is {spec.hash} instead of {content.get('hash')}")
+        if spec.as_dict() != content:
+            raise ValueError("it has unknown keys or values of another type")
         return spec
 
     def properties(self) -> dict[str, str]:
@@ -117,7 +121,7 @@ def read_spec(uri: str) -> FeatureSpec:
         )
     try:
         return FeatureSpec.from_dict(json.loads(stated))
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise InputError(
             f"{uri}: the feature specification in the property {tables.PREFIX}{PROPERTY} is damaged ({error}); restore "
             "the property, or ingest again"

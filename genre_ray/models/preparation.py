@@ -1,14 +1,42 @@
 """Preparations: convert rows of the features table to the inputs of a network. They are stored in the bundle."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from genre_ray.config import Settings
+from genre_ray.errors import ConfigurationError
 from genre_ray.features.essentia.melbands import BANDS, MELBAND_COLUMNS, STATISTICS, melband_places
 from genre_ray.features.scaling import Scaling
+from genre_ray.models.description import PreparationDescription
 from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
+
+
+class StandardiseSettings(Settings):
+    """The settings of `Standardise`, without its tensors."""
+
+    columns: int = Field(ge=1)
+    clip_sd: float | None = Field(None, gt=0)
+
+
+class EmbeddingSource(Settings):
+    """The settings of one network inside `Embeddings`, without its tensors."""
+
+    standardise: StandardiseSettings
+    network: EssentiaSettings
+    labels: int = Field(ge=1)
+
+
+class EmbeddingsSettings(Settings):
+    """The settings of `Embeddings`, without the tensors."""
+
+    sources: tuple[EmbeddingSource, ...] = Field(min_length=1)
+
+
+class MelbandsSettings(Settings):
+    """The settings of `Melbands`, which has none."""
 
 
 class Standardise(nn.Module):
@@ -36,9 +64,14 @@ class Standardise(nn.Module):
         module.scale.copy_(torch.from_numpy(scaling.scale))
         return module
 
-    def describe(self) -> dict[str, Any]:
-        """The settings that `build_preparation` needs, without the tensors."""
-        return {"kind": "standardise", "columns": self.width, "clip_sd": self.clip_sd}
+    @property
+    def settings(self) -> StandardiseSettings:
+        """What it was made with."""
+        return StandardiseSettings(columns=self.width, clip_sd=self.clip_sd)
+
+    def describe(self) -> PreparationDescription:
+        """What `build_preparation` makes it from, except the tensors."""
+        return _describe("standardise", self.settings)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return standardised values, (rows, columns)."""
@@ -74,9 +107,9 @@ class Melbands(nn.Module):
         """
         return cls(melband_places(columns))
 
-    def describe(self) -> dict[str, Any]:
-        """The settings that `build_preparation` needs, without the tensors."""
-        return {"kind": "melbands"}
+    def describe(self) -> PreparationDescription:
+        """What `build_preparation` makes it from, except the tensors."""
+        return _describe("melbands", MelbandsSettings())
 
     def forward(self, features: Tensor) -> Tensor:
         """Return relative mel bands, (rows, statistics × bands)."""
@@ -106,17 +139,13 @@ class Embeddings(nn.Module):
         self.width = sum(network.embedding_width for _, network in sources)
         self.requires_grad_(False).eval()
 
-    def describe(self) -> dict[str, Any]:
-        """The settings that `build_preparation` needs, without the tensors."""
-        sources = [
-            {
-                "standardise": standardise.describe(),
-                "network": network.settings.model_dump(mode="json"),
-                "labels": network.labels,
-            }
+    def describe(self) -> PreparationDescription:
+        """What `build_preparation` makes it from, except the tensors."""
+        sources = tuple(
+            EmbeddingSource(standardise=standardise.settings, network=network.settings, labels=network.labels)
             for standardise, network in self._sources
-        ]
-        return {"kind": "embeddings", "sources": sources}
+        )
+        return _describe("embeddings", EmbeddingsSettings(sources=sources))
 
     def train(self, mode: bool = True) -> "Embeddings":
         """Stay in evaluation mode, because embeddings are computed without dropout."""
@@ -134,15 +163,34 @@ class Embeddings(nn.Module):
 Preparation = Standardise | Melbands | Embeddings
 
 
-def build_preparation(description: dict[str, Any]) -> Preparation:
-    """Make a preparation from its description, with uninitialised tensors."""
-    if description["kind"] == "standardise":
-        return Standardise(description["columns"], description["clip_sd"])
-    if description["kind"] == "melbands":
+def build_preparation(description: PreparationDescription) -> Preparation:
+    """Make the preparation that `describe` described, with empty tensors.
+
+    Raises:
+        ConfigurationError: there is no such preparation, or its settings are wrong.
+    """
+    if description.kind == "standardise":
+        return _standardise(StandardiseSettings.from_mapping(description.settings, "preprocessing"))
+    if description.kind == "melbands":
+        MelbandsSettings.from_mapping(description.settings, "preprocessing")
         return Melbands()
-    sources = []
-    for source in description["sources"]:
-        columns, clip_sd = source["standardise"]["columns"], source["standardise"]["clip_sd"]
-        settings = EssentiaSettings.from_mapping(source["network"], "network")
-        sources.append((Standardise(columns, clip_sd), EssentiaNetwork(columns, source["labels"], settings)))
-    return Embeddings(sources)
+    if description.kind == "embeddings":
+        settings = EmbeddingsSettings.from_mapping(description.settings, "preprocessing")
+        return Embeddings(
+            [
+                (
+                    _standardise(source.standardise),
+                    EssentiaNetwork(source.standardise.columns, source.labels, source.network),
+                )
+                for source in settings.sources
+            ]
+        )
+    raise ConfigurationError(f"preprocessing: expected standardise, melbands or embeddings, found {description.kind!r}")
+
+
+def _standardise(settings: StandardiseSettings) -> Standardise:
+    return Standardise(settings.columns, settings.clip_sd)
+
+
+def _describe(kind: str, settings: Settings) -> PreparationDescription:
+    return PreparationDescription(kind=kind, settings=settings.model_dump(mode="json"))

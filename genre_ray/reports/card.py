@@ -1,31 +1,24 @@
-"""Write the card of a bundle, its README.md, from the description in `model.json`."""
+"""Write the card of a bundle, its README.md, from its manifest."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from genre_ray.bundles.manifest import Manifest
+from genre_ray.decisions.policy import PolicyDescription
+from genre_ray.decisions.thresholds import NO_THRESHOLD
 from genre_ray.labels.taxonomy import is_subgenre
-
-NETWORK = ("input", "preprocessing", "architecture", "rules")
 
 LONGEST_LIST = 8
 """The card shows the length of a longer list instead of its values."""
 
 
-def card(model: Mapping[str, Any]) -> str:
-    """The text of a bundle's README.md.
-
-    Args:
-        model: the bundle's description, as in `model.json`: `labels` in order and, where known, `system`,
-            `task`, `targets` (taxonomy: its `labels`, `thresholds` and `calibration`), `source` (of the system),
-            `input`, `preprocessing`, `architecture`, `rules` (of training), `data`, `metrics` and `lineage`. What is
-            not there is not invented: its section says so.
-    """
-    labels: Sequence[str] = model.get("labels", [])
-    targets: Mapping[str, Mapping[str, Any]] = model.get("targets", {})
+def card(manifest: Manifest) -> str:
+    """Return the text of a bundle's card."""
+    stated = manifest.model_dump(mode="json")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,
@@ -35,30 +28,31 @@ def card(model: Mapping[str, Any]) -> str:
     )
     environment.filters["cell"] = _cell
     return environment.get_template("card.md.jinja").render(
-        system=model.get("system", "unnamed"),
-        source=model.get("source"),
-        task=model.get("task", "multi_label"),
-        taxonomies=list(targets) or ["not named"],
-        calibration=", ".join(sorted({_method(target["calibration"]) for target in targets.values()})) or "none",
-        genres=sum(not is_subgenre(label) for label in labels),
-        subgenres=sum(map(is_subgenre, labels)),
+        system=manifest.system,
+        source=manifest.source,
+        task=manifest.task.kind,
+        calibration=", ".join(sorted({_calibration(target.policy) for target in manifest.targets.values()})),
+        genres=sum(not is_subgenre(label) for label in manifest.labels),
+        subgenres=sum(map(is_subgenre, manifest.labels)),
         targets=[
-            (taxonomy, list(zip(target["labels"], target["thresholds"], strict=True)))
-            for taxonomy, target in targets.items()
+            (taxonomy, list(zip(target.labels, target.policy.thresholds, strict=True)))
+            for taxonomy, target in manifest.targets.items()
         ],
-        network=_facts({key: model[key] for key in NETWORK if key in model}),
-        data=_facts(model.get("data") or {}),
-        metrics=_facts(model.get("metrics") or {}),
-        lineage=_facts(model.get("lineage") or {}),
+        no_threshold=float(NO_THRESHOLD),
+        licences=manifest.licences,
+        network=_facts({key: stated[key] for key in ("inputs", "preprocessing", "architecture", "rules")}),
+        data=_facts(stated["data"]),
+        metrics=_facts(stated["metrics"]),
+        lineage=_facts(stated["lineage"]),
     )
 
 
-def _method(calibration: Any) -> str:
+def _calibration(policy: PolicyDescription) -> str:
     """Describe a calibration: `none`, or its method and how many labels have each kind of map."""
-    if not isinstance(calibration, Mapping):
-        return str(calibration)
-    counts: Counter[str] = Counter(calibration["kinds"])
-    return f"{calibration['method']} ({', '.join(f'{counts[kind]} {kind}' for kind in sorted(counts))})"
+    if policy.calibration is None:
+        return "none"
+    counts = Counter(policy.calibration.kinds)
+    return f"{policy.calibration.method} ({', '.join(f'{counts[kind]} {kind}' for kind in sorted(counts))})"
 
 
 def _facts(value: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:

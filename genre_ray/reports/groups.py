@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from genre_ray.errors import InputError
-from genre_ray.inference.recordings import average_submissions
 from genre_ray.labels.splits import GroupBy, group_of
+from genre_ray.predictions.aggregate import average_submissions
 from genre_ray.reports.inputs import AllScores, Predictions, Truth
 from genre_ray.storage import tables
 from genre_ray.truth.identifiers import NO_IDENTIFIERS, Identifiers

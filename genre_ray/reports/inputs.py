@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from genre_ray.bundles.examples import own_examples, read_examples
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
-from genre_ray.inference.answers import policy_of_table
-from genre_ray.inference.recordings import average_submissions
+from genre_ray.predictions.aggregate import average_submissions
+from genre_ray.predictions.rows import policy_of_table
 from genre_ray.storage import tables
-from genre_ray.storage.bundles import read_examples
 from genre_ray.truth.ground_truth import read_ground_truth
 from genre_ray.truth.identifiers import NO_IDENTIFIERS, Identifiers
 from genre_ray.truth.run_file import read_run
@@ -120,7 +120,7 @@ def truth_of_examples(uri: str, part: str, taxonomy: str | None = None) -> Truth
     Raises:
         InputError: the part has no recordings, the bundle has no such taxonomy, or it has several and none is given.
     """
-    examples = read_examples(uri)
+    examples = own_examples(read_examples(uri))
     taxonomies = sorted(set(examples["taxonomy"].to_pylist()))
     if taxonomy is None and len(taxonomies) == 1:
         taxonomy = taxonomies[0]

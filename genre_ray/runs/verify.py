@@ -1,4 +1,4 @@
-"""Whether tables, bundles and runs at rest are what they were when they were written.
+"""Whether tables and runs at rest are what they were when they were written.
 
 The log of a table has the size and the number of rows of each part. A part that genre_ray wrote has its checksum in its
 name, a compacted part has it in the log (`genre_ray.runs.compact`). Parts that another program wrote have none: their
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from genre_ray.errors import GenreRayError, NotFoundError, StorageError
 from genre_ray.runs.ledger import Ledger, shard_name
 from genre_ray.runs.plan import WorkItem, read_plans
-from genre_ray.storage import bundles, history, objects, tables
+from genre_ray.storage import history, objects, tables
 from genre_ray.storage.objects import StoredFile
 from genre_ray.storage.tables import Part
 from genre_ray.storage.transactions import LOG, Table
@@ -62,18 +62,16 @@ class Finding:
 
 
 def verify(uri: str, limit: int | None = None) -> Iterator[Finding]:
-    """Check every table, bundle and run at or below `uri`.
+    """Check every table and run at or below `uri`.
 
     Args:
-        uri: a table, a bundle, a run's output or a folder with any of them.
+        uri: a table, a run's output or a folder with any of them.
         limit: read only so many parts of each table.
     """
     files = objects.list_files(uri)
     logs = roots(files, f"{LOG}/")
     for name in logs:
         yield verify_table(objects.join(uri, name) if name else uri, below(files, name), limit)
-    for name in roots(files, bundles.MODEL):
-        yield verify_bundle(objects.join(uri, name) if name else uri)
     for name in roots(files, "_run/plan-"):
         prefix = f"{name}/" if name else ""
         inside = {log.removeprefix(prefix) for log in logs if log.startswith(prefix)} - {"rejected"}
@@ -85,7 +83,7 @@ def roots(files: Sequence[StoredFile], mark: str) -> list[str]:
     found = set()
     for file in files:
         place = f"/{file.name}".find(f"/{mark}")
-        if place >= 0 and (mark != bundles.MODEL or file.name.endswith(mark)):
+        if place >= 0:
             found.add(file.name[: max(place - 1, 0)])
     return sorted(found)
 
@@ -162,22 +160,6 @@ def _part_damage(uri: str, part: Part, recorded: int | None) -> str | None:
     except (pa.ArrowException, OSError) as error:
         return f"expected Parquet, found: {error}"
     return None if rows == part.rows else f"expected {part.rows} rows, found {rows}"
-
-
-def verify_bundle(uri: str) -> Finding:
-    """Compare a bundle's files with the checksums in its description."""
-    finding = Finding(uri, "bundle")
-    try:
-        finding.counts["bundle_id"], model = bundles.read_model(uri)
-    except GenreRayError as error:
-        finding.damage.append(str(error))
-        return finding
-    for name in sorted({bundles.WEIGHTS, bundles.EXAMPLES, bundles.CARD} | set(model["sha256"])):
-        try:
-            bundles.read_file(uri, name, model)
-        except GenreRayError as error:
-            finding.damage.append(str(error))
-    return finding
 
 
 def verify_run(output: str, names: Sequence[str]) -> Finding:

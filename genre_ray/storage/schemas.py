@@ -38,6 +38,23 @@ FEATURES = pa.schema(
 """One row per submission of a recording. All lists of `features` in a table are equally long."""
 
 
+EXAMPLES = pa.schema(
+    [
+        ("recording_id", pa.string()),
+        ("taxonomy", pa.string()),
+        ("part", pa.string()),
+        ("labels", pa.list_(pa.string())),
+        ("bundle", pa.string()),
+    ]
+)
+"""What a bundle and the networks inside it learnt from: `examples.parquet`.
+
+A recording has one row per taxonomy that annotated it, with the labels in that taxonomy's names and the part that it
+had in the training: `train`, `validation` or `test`. `bundle` is null for the bundle's own examples. For those of a
+network inside it, it is the id of the bundle which that network was taken from.
+"""
+
+
 def predictions_schema(*, all_scores: bool) -> pa.Schema:
     """One row per submission and taxonomy; `labels` has parents before children and `scores` has its order.
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from genre_ray.labels.space import label_matrix
 from genre_ray.models.outputs import UNKNOWN
-from genre_ray.storage import bundles, tables
+from genre_ray.storage import tables
+from genre_ray.storage.schemas import EXAMPLES
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -127,9 +128,7 @@ class Examples:
             )
             if labels
         ]
-        return pa.Table.from_pylist(rows, bundles.EXAMPLES_SCHEMA).sort_by(
-            [("recording_id", "ascending"), ("taxonomy", "ascending")]
-        )
+        return pa.Table.from_pylist(rows, EXAMPLES).sort_by([("recording_id", "ascending"), ("taxonomy", "ascending")])
 
 
 def load_rows(

@@ -28,8 +28,8 @@ class Model:
         description = json.loads((bundle / "model.json").read_text())
         (target,) = description["targets"].values()
         self.labels = pa.array(target["labels"])
-        self.thresholds = np.array(target["thresholds"], dtype=np.float32)
-        self.clip = description["preprocessing"]["clip_sd"]
+        self.thresholds = np.array(target["policy"]["thresholds"], dtype=np.float32)
+        self.clip = description["preprocessing"]["settings"]["clip_sd"]
         tensors = load_file(bundle / "model.safetensors")
         self.mean, self.scale = tensors["preparation.mean"], tensors["preparation.scale"]
         first, last = ("network.branches.0.0", "network.head.1")

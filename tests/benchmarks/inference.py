@@ -17,17 +17,32 @@ import torch
 from documents import jittered_documents, write_archive
 from harness import Result, compare, figure, marginal_rate, seconds
 
+from genre_ray.bundles.files import write_bundle
+from genre_ray.bundles.manifest import (
+    AUDIO,
+    GENRES,
+    VERSION,
+    Architecture,
+    Data,
+    Licences,
+    Lineage,
+    Manifest,
+    Metrics,
+    TargetDescription,
+    TaskDescription,
+)
+from genre_ray.bundles.predictor import to_tensors
 from genre_ray.commands.predict import PredictConfiguration, run
-from genre_ray.features.essentia.columns import ESSENTIA, FEATURE_COLUMNS, schema_hash
+from genre_ray.decisions.policy import PolicyDescription
+from genre_ray.features.essentia.columns import ESSENTIA, FEATURE_COLUMNS
 from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.features.scaling import fit_scaling
-from genre_ray.inference.predictor import to_tensors
 from genre_ray.models.preparation import Standardise
 from genre_ray.runs import cluster
 from genre_ray.sources.documents.archives import RawDocument
 from genre_ray.sources.documents.source import documents_outcome
 from genre_ray.storage import tables
-from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
+from genre_ray.storage.schemas import EXAMPLES
 from genre_ray.training.systems import find_system
 
 REPOSITORY = Path(__file__).parents[2]
@@ -138,24 +153,32 @@ def _bundle(folder: Path, features: np.ndarray) -> Path:
     with torch.inference_mode():
         scores = torch.sigmoid(network(preparation(torch.from_numpy(features.copy())))).numpy()
     thresholds = np.quantile(scores, 1 - LABELS_A_ROW / LABELS, axis=0).astype(np.float32)
-    model = {
-        "system": system.name,
-        "taxonomy": "bench",
-        "labels": [f"genre {label:03d}" for label in range(LABELS)],
-        "targets": {
-            "bench": {
-                "labels": [f"genre {label:03d}" for label in range(LABELS)],
-                "columns": list(range(LABELS)),
-                "thresholds": thresholds.tolist(),
-                "calibration": "none",
-            }
-        },
-        "architecture": {"network": settings.model_dump(mode="json"), "output": "sigmoid"},
-        "preprocessing": preparation.describe(),
-        "input": {"schema_hash": schema_hash(FEATURE_COLUMNS), "columns": list(FEATURE_COLUMNS)},
-    }
+    labels = tuple(f"genre {label:03d}" for label in range(LABELS))
+    target = TargetDescription(
+        task=GENRES,
+        labels=labels,
+        columns=tuple(range(LABELS)),
+        hierarchy=(),
+        policy=PolicyDescription(thresholds=tuple(thresholds.tolist())),
+    )
+    manifest = Manifest(
+        version=VERSION,
+        system=system.name,
+        source=system.source,
+        taxonomy="bench",
+        inputs={AUDIO: ESSENTIA},
+        preprocessing=preparation.describe(),
+        architecture=Architecture(inputs=preparation.width, network=settings.model_dump(mode="json")),
+        rules={},
+        tasks={GENRES: TaskDescription(kind="multi_label", output="sigmoid", labels=labels)},
+        targets={"bench": target},
+        metrics=Metrics(targets={}, best_epoch=1, history=()),
+        data=Data(recordings={}, rows=0, sources={}, extractors={}),
+        lineage=Lineage(run_id="bench", identity={}),
+        licences=Licences(),
+    )
     tensors = to_tensors(preparation, network.state_dict())
-    assert write_bundle(str(folder), model, tensors, EXAMPLES_SCHEMA.empty_table(), "")
+    assert write_bundle(str(folder), manifest, tensors, EXAMPLES.empty_table(), "")
     return folder
 
 

@@ -9,12 +9,14 @@ import pytest
 from deltalake import write_deltalake
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from genre_ray.bundles.files import write_bundle
 from genre_ray.commands.evaluate import EvaluateConfiguration, run
 from genre_ray.config import load_configuration
 from genre_ray.errors import ConfigurationError, InputError, OutputTakenError
 from genre_ray.storage import tables
-from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
+from genre_ray.storage.schemas import EXAMPLES as EXAMPLES_SCHEMA
 from genre_ray.storage.schemas import predictions_schema
+from tests.manifests import make_manifest
 
 LABELS = ["jazz", "rock", "rock---indie"]
 PARTS = ["train", "validation", "test"]
@@ -33,15 +35,21 @@ def catalog(tmp_path):
     scores = (0.4 * truth + 0.6 * generator.random(truth.shape)).astype(np.float32)
     ids = [f"recording-{number:03}" for number in range(90)]
     parts = [PARTS[number % 3] for number in range(90)]
-    columns = {"recording_id": ids, "taxonomy": ["folders"] * 90, "part": parts, "labels": label_sets(truth)}
+    columns = {
+        "recording_id": ids,
+        "taxonomy": ["folders"] * 90,
+        "part": parts,
+        "labels": label_sets(truth),
+        "bundle": [None] * 90,
+    }
     examples = pa.table(columns, EXAMPLES_SCHEMA)
     weights = {"w": np.zeros(1, dtype=np.float32)}
-    write_bundle(str(tmp_path / "bundle"), {"labels": LABELS}, weights, examples, "card")
+    write_bundle(str(tmp_path / "bundle"), make_manifest(LABELS), weights, examples, "card")
 
     properties = {
         "labels": json.dumps(LABELS),
         "thresholds": json.dumps([0.5, 0.5, 0.5]),
-        "policy": json.dumps({"calibration": "none"}),
+        "policy": json.dumps({"calibration": None}),
         "taxonomy": "folders",
         "calibration": "none",
     }

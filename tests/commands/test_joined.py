@@ -7,17 +7,17 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from genre_ray.bundles.examples import read_examples
+from genre_ray.bundles.files import read_bundle
+from genre_ray.bundles.predictor import Predictor
 from genre_ray.commands import pipeline
 from genre_ray.config import load_configuration
 from genre_ray.features.essentia.columns import FEATURE_COLUMNS
 from genre_ray.features.essentia.documents import ParseDocuments
-from genre_ray.inference.bundles import open_bundle
-from genre_ray.inference.predictor import Predictor
 from genre_ray.labels.names import normalise
 from genre_ray.runs.stages import ShardSize
 from genre_ray.sources.documents.source import DocumentSource
 from genre_ray.storage import tables
-from genre_ray.storage.bundles import read_examples, read_model
 from genre_ray.truth.run_file import read_run
 
 PIPELINE = """
@@ -82,18 +82,19 @@ def read_rows(uri, columns):
 
 
 def test_one_network_answers_in_the_target_that_was_asked_for(output, features):
-    _, model = read_model(str(output / "bundle"))
-    assert model["taxonomy"] == "tags"
-    folder, tags = model["targets"]["folder"], model["targets"]["tags"]
-    shared = {*folder["labels"]} & {*tags["labels"]}
+    bundle = read_bundle(str(output / "bundle"))
+    manifest = bundle.manifest
+    assert manifest.taxonomy == "tags"
+    folder, tags = manifest.targets["folder"], manifest.targets["tags"]
+    shared = {*folder.labels} & {*tags.labels}
     assert shared
-    assert len(model["labels"]) == len({*folder["labels"], *tags["labels"]}) < len(folder["labels"] + tags["labels"])
+    assert len(manifest.labels) == len({*folder.labels, *tags.labels}) < len(folder.labels + tags.labels)
 
     uri = str(output / "predictions" / "predictions")
     properties = tables.properties(uri)
-    assert (properties["taxonomy"], json.loads(properties["labels"])) == ("folder", folder["labels"])
+    assert (properties["taxonomy"], json.loads(properties["labels"])) == ("folder", list(folder.labels))
     rows = read_rows(uri, ["recording_id", "taxonomy", "labels", "all_scores"])
-    run = read_run(str(output / "predictions" / "run.tsv"), vocabulary=set(folder["labels"]), recording_ids=rows)
+    run = read_run(str(output / "predictions" / "run.tsv"), vocabulary=set(folder.labels), recording_ids=rows)
     assert {row["taxonomy"] for row in rows.values()} == {"folder"}
     assert {recording: set(labels) for recording, labels in run.items()} == {
         recording: set(row["labels"]) for recording, row in rows.items()
@@ -102,9 +103,9 @@ def test_one_network_answers_in_the_target_that_was_asked_for(output, features):
     # The network's own scores, of the columns that the target says its labels are.
     given = read_rows(features, ["recording_id", "features"])
     assert given.keys() == rows.keys()
-    predictor = Predictor(open_bundle(str(output / "bundle")), "cpu")
+    predictor = Predictor.of(bundle, "cpu")
     scores = predictor.scores(np.array([given[recording]["features"] for recording in rows], dtype=np.float32))
-    columns = [model["labels"].index(normalise(label)) for label in folder["labels"]]
+    columns = [manifest.labels.index(normalise(label)) for label in folder.labels]
     stored = np.array([row["all_scores"] for row in rows.values()])
     np.testing.assert_allclose(stored, scores[:, columns], rtol=1e-4, atol=1e-6)
 
@@ -114,6 +115,6 @@ def test_one_network_answers_in_the_target_that_was_asked_for(output, features):
         row["recording_id"]: row["labels"] for row in examples if (row["taxonomy"], row["part"]) == ("folder", "test")
     }
     assert (found["taxonomy"], found["coverage"]["evaluated"]) == ("folder", len(test))
-    truth = [[label in labels for label in folder["labels"]] for labels in test.values()]
+    truth = [[label in labels for label in folder.labels] for labels in test.values()]
     answers = [rows[recording]["all_scores"] for recording in test]
     assert found["system"]["roc_auc"]["macro"] == pytest.approx(roc_auc_score(truth, answers, average="macro"))

@@ -1,6 +1,5 @@
 """`train` and `fuse` leave a bundle that stands for itself, once, and refuse to write over another's."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +8,18 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from genre_ray.commands import fuse, learning, train
+from genre_ray.bundles.examples import own_examples, read_examples
+from genre_ray.bundles.files import is_bundle, read_bundle
+from genre_ray.bundles.manifest import SourceDescription
+from genre_ray.bundles.predictor import Predictor
+from genre_ray.bundles.targets import read_targets
+from genre_ray.commands import erase, fuse, learning, train
 from genre_ray.decisions.thresholds import plug_in_thresholds
 from genre_ray.errors import ConfigurationError, InputError, OutputTakenError
 from genre_ray.features.essentia.columns import FEATURE_COLUMNS
 from genre_ray.features.essentia.melbands import melband_places
-from genre_ray.inference.bundles import open_bundle
-from genre_ray.inference.predictor import Predictor
-from genre_ray.inference.target import read_targets
+from genre_ray.features.spec import read_spec
 from genre_ray.storage import tables
-from genre_ray.storage.bundles import is_bundle, read_bundle, read_examples
 from genre_ray.training.learner import Learner
 from genre_ray.training.loop import Fitted
 
@@ -77,12 +78,13 @@ def run_train(settings, output, **changes):
 def test_a_bundle_says_where_it_comes_from(trainings, settings, tmp_path):
     assert run_train(settings, tmp_path / "bundle") == 0
     bundle, examples = read_bundle(str(tmp_path / "bundle")), read_examples(str(tmp_path / "bundle")).to_pylist()
-    model = bundle.model
-    assert model["labels"] == sorted({label for row in examples for label in row["labels"]})
-    (target,) = model["targets"].values()
-    assert (target["labels"], target["columns"]) == (model["labels"], list(range(len(model["labels"]))))
-    assert len(target["thresholds"]) == len(model["labels"])
-    assert model["data"]["recordings"] == {
+    manifest = bundle.manifest
+    assert list(manifest.labels) == sorted({label for row in examples for label in row["labels"]})
+    (target,) = manifest.targets.values()
+    assert (target.labels, target.columns) == (manifest.labels, tuple(range(len(manifest.labels))))
+    assert len(target.policy.thresholds) == len(manifest.labels)
+    assert manifest.inputs == {"audio": read_spec(settings["features"])}
+    assert manifest.data.recordings == {
         part: sum(row["part"] == part for row in examples) for part in ("test", "train", "validation")
     }
     training = {row["recording_id"] for row in examples if row["part"] == "train"}
@@ -90,16 +92,16 @@ def test_a_bundle_says_where_it_comes_from(trainings, settings, tmp_path):
     counted = {"one": 0, "two": 0}
     for place, n in enumerate(rows):
         counted["one" if place < 50 else "two"] += f"r{n:03d}" in training
-    assert model["data"]["extractors"] == {name: count for name, count in counted.items() if count}
-    assert model["lineage"]["identity"]["features_version"] == 1
-    assert len(model["metrics"]["history"]) == model["metrics"]["epochs"] == 3
-    best = min(range(3), key=lambda epoch: model["metrics"]["history"][epoch]["validation_loss"])
-    assert model["metrics"]["best_epoch"] == best + 1
+    assert manifest.data.extractors == {name: count for name, count in counted.items() if count}
+    assert manifest.lineage.identity["features_version"] == 1
+    assert len(manifest.metrics.history) == 3
+    best = min(range(3), key=lambda epoch: manifest.metrics.history[epoch]["validation_loss"])
+    assert manifest.metrics.best_epoch == best + 1
     assert (tmp_path / "bundle" / "README.md").read_text().startswith("#")
     # The checkpoints are gone, and were below the run's own id.
-    assert Path(trainings[0]).name == model["lineage"]["run_id"]
+    assert Path(trainings[0]).name == manifest.lineage.run_id
     assert not (tmp_path / "bundle" / "_run").exists()
-    assert Predictor(bundle, "cpu").scores(np.zeros((2, 5), np.float32)).shape == (2, len(model["labels"]))
+    assert Predictor.of(bundle, "cpu").scores(np.zeros((2, 5), np.float32)).shape == (2, len(manifest.labels))
 
 
 def test_a_finished_run_is_joined_only_on_request_and_only_with_its_settings(trainings, settings, tmp_path):
@@ -143,8 +145,7 @@ def test_dry_run_trains_nothing(trainings, settings, tmp_path):
 
 def test_limit_takes_fewer_examples(trainings, settings, tmp_path):
     run_train(settings, tmp_path / "bundle", limit=40)
-    model = json.loads((tmp_path / "bundle" / "model.json").read_text())
-    assert 30 < model["data"]["rows"] <= 40
+    assert 30 < read_bundle(str(tmp_path / "bundle")).manifest.data.rows <= 40
 
 
 @pytest.mark.parametrize("wrong", [{"rules": {"bach": 3}}, {"network": {"brnches": {}}}, {"system": "S9"}])
@@ -164,19 +165,54 @@ def test_a_fusion_holds_its_sources_and_is_not_fused_again(trainings, settings, 
     features = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     parts = []
     for name in ("one", "two"):
-        source = Predictor(read_bundle(str(tmp_path / name)), "cpu")
+        source = Predictor.of(read_bundle(str(tmp_path / name)), "cpu")
         with torch.no_grad():
             embedding = source.network.embed(source.preparation(torch.from_numpy(features)))
         parts.append(embedding / embedding.norm(dim=1, keepdim=True).clamp_min(1e-12))
     weight, bias = (torch.from_numpy(fused.tensors[f"network.head.1.{name}"]) for name in ("weight", "bias"))
     expected = torch.sigmoid(torch.cat(parts, dim=1) @ weight.T + bias).numpy()
-    np.testing.assert_allclose(Predictor(fused, "cpu").scores(features), expected, rtol=1e-5)
+    np.testing.assert_allclose(Predictor.of(fused, "cpu").scores(features), expected, rtol=1e-5)
     again = fuse.FuseConfiguration.from_mapping(
         {**common, "bundles": [str(tmp_path / "fused")], "output": str(tmp_path / "again")}
     )
     with pytest.raises(InputError, match="expected a bundle of the system essentia to fuse, found fusion"):
         fuse.run(again)
     assert not is_bundle(str(tmp_path / "again"))
+
+
+def test_a_fusion_names_what_the_networks_inside_it_learnt_from(trainings, settings, tmp_path, caplog):
+    """`erase` once passed over a fusion whose own target lacked a recording that a network inside it knew."""
+    run_train(settings, tmp_path / "one")
+    inner = read_bundle(str(tmp_path / "one"))
+    lines = Path(settings["ground_truth"]).read_text().splitlines()
+    fewer = tmp_path / "fewer.tsv"
+    fewer.write_text("\n".join(lines[:1] + lines[11:]) + "\n")  # r000 … r009 are unknown to the fusion
+    fusing = {**settings, "network": {}, "ground_truth": str(fewer), "bundles": [inner.uri]}
+    fuse.run(fuse.FuseConfiguration.from_mapping({**fusing, "output": str(tmp_path / "fused")}))
+    fused = read_bundle(str(tmp_path / "fused"))
+    assert fused.manifest.lineage.inner == (inner.bundle_id,)
+    examples = read_examples(fused.uri)
+    gone = {f"r{n:03d}" for n in range(10)}
+    assert not gone & set(own_examples(examples)["recording_id"].to_pylist())
+    inside = examples.filter(pc.equal(examples["bundle"], inner.bundle_id))
+    assert inside.drop_columns("bundle").equals(read_examples(inner.uri).drop_columns("bundle"))
+
+    known = sorted(gone & set(inside["recording_id"].to_pylist()))
+    assert known
+    erasing = {"inputs": [settings["features"]], "recordings": known[:1], "bundles": [fused.uri], "dry_run": True}
+    with caplog.at_level("WARNING"):
+        erase.run(erase.EraseConfiguration.from_mapping(erasing))
+    assert f"bundle {fused.uri} was trained, validated or tested on 1 of the recordings (its own network on 0)" in (
+        caplog.text
+    )
+
+
+def test_licences_are_in_the_manifest_and_the_card(trainings, settings, tmp_path):
+    run_train(settings, tmp_path / "bundle", licences={"weights": "CC-BY-4.0"})
+    licences = read_bundle(str(tmp_path / "bundle")).manifest.licences
+    assert (licences.data, licences.weights) == (None, "CC-BY-4.0")
+    card = (tmp_path / "bundle" / "README.md").read_text().splitlines()
+    assert {"| training data | not stated |", "| weights | CC-BY-4.0 |"} <= {*card}
 
 
 def test_addresses_may_be_relative(trainings, settings, tmp_path, monkeypatch):
@@ -232,19 +268,19 @@ def joined_settings(settings, tmp_path):
 @pytest.mark.parametrize("unlabelled", ["negative", "masked"])
 def test_a_joined_bundle_answers_in_every_taxonomys_own_names(trainings, joined_settings, tmp_path, unlabelled):
     assert run_train(joined_settings, tmp_path / "bundle", unlabelled=unlabelled) == 0
-    bundle = open_bundle(str(tmp_path / "bundle"))
-    targets = read_targets(bundle.model, bundle.uri)
-    assert bundle.model["labels"] == ["hiphop", "jazz", "soul", "zouk"]
+    bundle = read_bundle(str(tmp_path / "bundle"))
+    targets = read_targets(bundle)
+    assert bundle.manifest.labels == ("hiphop", "jazz", "soul", "zouk")
     assert {name: (target.labels, target.columns.tolist()) for name, target in targets.items()} == {
         "spelt": (("Hip Hop", "Zouk", "jazz"), [0, 3, 1]),
         "squashed": (("hiphop", "jazz", "soul"), [0, 1, 2]),
     }
-    assert bundle.model["taxonomy"] == "spelt"
+    assert bundle.manifest.taxonomy == "spelt"
 
     # Thresholds follow from the validation recordings that the taxonomy annotated itself, and from its own labels.
     batches = tables.read_batches(joined_settings["features"], ["features"])
     features = np.concatenate([tables.vectors(batch.column("features")) for batch in batches])
-    scores = Predictor(bundle, "cpu").scores(features)
+    scores = Predictor.of(bundle, "cpu").scores(features)
     means = {f"r{n:03d}": (scores[n] + scores[60 + n]) / 2 if n < 20 else scores[n] for n in range(60)}
     examples = read_examples(bundle.uri).to_pylist()
     for taxonomy, target in targets.items():
@@ -252,7 +288,7 @@ def test_a_joined_bundle_answers_in_every_taxonomys_own_names(trainings, joined_
         truth = np.array([[label in row["labels"] for label in target.labels] for row in rows])
         own = np.stack([means[row["recording_id"]][target.columns] for row in rows])
         np.testing.assert_allclose(target.policy.thresholds, plug_in_thresholds(csr_array(truth), own), rtol=1e-5)
-        assert bundle.model["metrics"]["targets"][taxonomy]["recordings"] == len(rows)
+        assert bundle.manifest.metrics.targets[taxonomy].recordings == len(rows)
         assert {label for row in rows for label in row["labels"]} <= set(target.labels)
     parts = {}
     for row in examples:
@@ -275,7 +311,7 @@ def test_masked_labels_change_what_is_learnt(trainings, joined_settings, tmp_pat
     for unlabelled in ("negative", "masked"):
         run_train(joined_settings, tmp_path / unlabelled, unlabelled=unlabelled)
     one, other = (read_bundle(str(tmp_path / name)) for name in ("negative", "masked"))
-    assert one.model["labels"] == other.model["labels"]
+    assert one.manifest.labels == other.manifest.labels
     assert not np.allclose(one.tensors["network.head.1.bias"], other.tensors["network.head.1.bias"])
 
 
@@ -306,9 +342,9 @@ def test_melband_learns_from_the_mel_bands_alone(trainings, settings, write_feat
     uri = write_features(values, name="essentia", names=FEATURE_COLUMNS, recording_id=recordings)
     changes = {"system": "melband", "features": uri, "network": {"filters": [8, 8]}}
     run_train(settings, tmp_path / "bundle", **changes)
-    bundle = open_bundle(str(tmp_path / "bundle"))
-    assert (bundle.model["preprocessing"], bundle.model["architecture"]["inputs"]) == ({"kind": "melbands"}, 360)
-    predictor = Predictor(bundle, "cpu")
+    bundle = read_bundle(str(tmp_path / "bundle"))
+    assert (bundle.manifest.preprocessing.kind, bundle.manifest.architecture.inputs) == ("melbands", 360)
+    predictor = Predictor.of(bundle, "cpu")
     other = np.full_like(values, np.nan)
     places = melband_places(FEATURE_COLUMNS)
     other[:, places] = values[:, places]
@@ -337,6 +373,6 @@ def test_a_bundle_says_what_share_of_its_ground_truth_was_lost(trainings, settin
     own = tmp_path / "own.csv"
     own.write_text("own_id,recording_id\n" + "".join(f"song-0{n:02d},r0{n:02d}\n" for n in range(60)))
     assert run_train(settings, tmp_path / "bundle", identifiers=str(own)) == 0
-    data = read_bundle(str(tmp_path / "bundle")).model["data"]
-    assert data["sources"] == {"folders": {"recordings": 80, "unmatched_share": 0.25}}
-    assert sum(data["recordings"].values()) == 60
+    data = read_bundle(str(tmp_path / "bundle")).manifest.data
+    assert data.sources == {"folders": SourceDescription(recordings=80, unmatched_share=0.25)}
+    assert sum(data.recordings.values()) == 60

@@ -8,7 +8,7 @@ import pytest
 from genre_ray.commands import predict, reconcile
 from genre_ray.commands.predict import PredictConfiguration
 from genre_ray.commands.reconcile import ReconcileConfiguration
-from genre_ray.inference.answers import policy_of_table
+from genre_ray.predictions.rows import policy_of_table
 from genre_ray.storage import tables
 from genre_ray.truth.mapping_table import read_mapping
 

@@ -1,7 +1,5 @@
 """Calibration: the maps are scikit-learn's where that has them, never turn a ranking round, and survive JSON."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +8,13 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from genre_ray.decisions.calibration import ISOTONIC_POSITIVES, OWN_POSITIVES, Calibration, fit_calibration
+from genre_ray.decisions.calibration import (
+    ISOTONIC_POSITIVES,
+    OWN_POSITIVES,
+    Calibration,
+    CalibrationDescription,
+    fit_calibration,
+)
 from genre_ray.errors import InputError
 from genre_ray.metrics.ranking import average_precision, roc_auc
 from genre_ray.metrics.reliability import reliability
@@ -171,15 +175,35 @@ def test_none_gives_the_very_scores():
 def test_a_description_survives_json_exactly(method):
     truth, scores, _ = over_confident(3000, [0.002, 0.02, 0.45])
     found = fit_calibration(truth, scores, method)
-    again = Calibration.of(json.loads(json.dumps(found.describe(), allow_nan=False)), 3)
+    stated = found.describe()
+    if stated is not None:
+        stated = CalibrationDescription.model_validate_json(stated.model_dump_json(), strict=True)
+    again = Calibration.of(stated, 3)
     assert (again.method, again.kinds) == (found.method, found.kinds)
     np.testing.assert_array_equal(again.apply(scores), found.apply(scores))
 
 
-@pytest.mark.parametrize("description", ["beta", 3, {}, {"method": "platt"}, ["none"], None])
-def test_what_is_no_calibration_is_refused(description):
-    with pytest.raises(ValueError, match="expected a calibration"):
-        Calibration.of(description, 2)
+PLATT = {"method": "platt", "kinds": ["platt"] * 2, "slopes": [1.0] * 2, "intercepts": [0.0] * 2, "knots": {}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "beta"},
+        {"slopes": [1.0]},
+        {"slopes": [1.0, float("inf")]},
+        {"knots": {"2": [[0.0], [0.0]]}},
+        {"knots": {"-1": [[0.0], [0.0]]}},
+        {"knots": {"0": [[0.0], []]}},
+        {"knots": {"0": [[], []]}},
+        {"knots": {"x": [[0.0], [0.0]]}},
+        {"unknown": 1},
+    ],
+)
+def test_what_is_no_calibration_is_refused(changes):
+    assert Calibration.of(CalibrationDescription.model_validate(PLATT), 2).kinds == ("platt", "platt")
+    with pytest.raises(ValueError, match=r"expected|validation error"):
+        Calibration.of(CalibrationDescription.model_validate({**PLATT, **changes}), 2)
 
 
 def test_a_calibration_of_other_labels_is_refused():

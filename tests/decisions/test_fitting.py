@@ -79,14 +79,15 @@ def test_labels_may_be_left_independent():
 def test_metrics_tell_the_calibration_error_before_and_after():
     truth, scores = case()
     found = fit(truth, scores)
-    told = validation_metrics(found, truth, scores)
-    assert told["calibration_error_before"] == pytest.approx(reliability(truth, scores).macro)
-    assert told["calibration_error"] < told["calibration_error_before"] / 2
-    assert sum(told["calibration_maps"].values()) == 4
-    assert told["coverage_risk"][-1] == (1.0, pytest.approx(1 - mean_f(found.policy, truth, scores)))
-    assert len(told["coverage_risk"]) <= 21
+    metrics = validation_metrics(found, truth, scores)
+    assert metrics.recordings == len(truth)
+    assert metrics.calibration_error_before == pytest.approx(reliability(truth, scores).macro)
+    assert metrics.calibration_error < metrics.calibration_error_before / 2
+    assert sum(metrics.calibration_maps.values()) == 4
+    assert metrics.coverage_risk[-1] == (1.0, pytest.approx(1 - mean_f(found.policy, truth, scores)))
+    assert len(metrics.coverage_risk) <= 21
     odd = validation_metrics(fit(truth, scores * 3, calibration="none"), truth, scores * 3)
-    assert odd["calibration_error"] is odd["calibration_error_before"] is None
+    assert odd.calibration_error is odd.calibration_error_before is None
 
 
 def test_the_curve_of_the_surest_recordings_is_below_that_of_all():

@@ -7,14 +7,14 @@ import numpy as np
 from scoring import Scored
 from sklearn.linear_model import LogisticRegression
 
+from genre_ray.bundles.examples import own_examples, read_examples
+from genre_ray.bundles.files import read_bundle, read_manifest
+from genre_ray.bundles.predictor import Predictor
+from genre_ray.bundles.targets import read_targets
 from genre_ray.features.scaling import fit_scaling
-from genre_ray.inference.bundles import open_bundle
-from genre_ray.inference.predictor import Predictor
-from genre_ray.inference.target import read_targets
 from genre_ray.labels.space import label_matrix
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.storage import tables
-from genre_ray.storage.bundles import read_examples
 
 Matrix = np.ndarray[Any, Any]
 
@@ -42,9 +42,9 @@ class Truth:
     """
 
     def __init__(self, bundle_uri: str, taxonomy: str, tree: Taxonomy | None = None) -> None:
-        examples = [row for row in read_examples(bundle_uri).to_pylist() if row["taxonomy"] == taxonomy]
+        examples = [row for row in own_examples(read_examples(bundle_uri)).to_pylist() if row["taxonomy"] == taxonomy]
         self.taxonomy = taxonomy
-        self.labels = tuple(open_bundle(bundle_uri).model["targets"][taxonomy]["labels"])
+        self.labels = read_manifest(bundle_uri)[1].targets[taxonomy].labels
         self.pairs = (tree or Taxonomy.of_names(self.labels)).edges(self.labels)
         self.recordings: dict[str, list[str]] = {}
         self.matrices: dict[str, Any] = {}
@@ -63,8 +63,8 @@ class Truth:
 
 def of_bundle(bundle_uri: str, rows: Rows, truth: Truth) -> Scored:
     """A bundle's raw scores."""
-    bundle = open_bundle(bundle_uri)
-    predictor, target = Predictor(bundle), read_targets(bundle.model, bundle_uri)[truth.taxonomy]
+    bundle = read_bundle(bundle_uri)
+    predictor, target = Predictor.of(bundle), read_targets(bundle)[truth.taxonomy]
     return truth.scored(
         {part: target.select(predictor.scores(rows.of(truth.recordings[part]))) for part in ("validation", "test")}
     )

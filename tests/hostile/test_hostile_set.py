@@ -22,17 +22,17 @@ import pyarrow as pa
 import pytest
 import zstandard
 
+from genre_ray.bundles.files import write_bundle
 from genre_ray.commands import ingest, predict
 from genre_ray.commands.entry import run_job
 from genre_ray.errors import GenreRayError
-from genre_ray.features.essentia.columns import FEATURE_COLUMNS, schema_hash
+from genre_ray.features.essentia.columns import ESSENTIA, FEATURE_COLUMNS
 from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.features.spec import FeatureSpec
 from genre_ray.outcomes import Reason
 from genre_ray.runs.stages import ShardSize
 from genre_ray.sources.documents.source import DocumentSource
-from genre_ray.storage import tables
-from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
+from genre_ray.storage import schemas, tables
 from genre_ray.storage.schemas import FEATURES
 from genre_ray.truth.ground_truth import read_ground_truth
 
@@ -242,25 +242,18 @@ CONFIGURATIONS = [
 # Bundles and tables, as `predict` is given them
 
 COLUMNS = list(FEATURE_COLUMNS)
-MODEL = {
-    "system": "essentia",
-    "taxonomy": "t",
-    "labels": ["rock"],
-    "thresholds": [0.5],
-    "calibration": "none",
-    "architecture": {},
-    "preprocessing": {},
-    "input": {"columns": COLUMNS, "schema_hash": schema_hash(COLUMNS)},
-}
-EXAMPLES = pa.table(
-    {"recording_id": ["a"], "taxonomy": ["t"], "part": ["train"], "labels": [["rock"]]}, EXAMPLES_SCHEMA
-)
 
 
-def bundle(folder, *, model=None, gone=None, append=b"", replace=None, without=None):
+def bundle(folder, *, gone=None, append=b"", replace=None, without=None, spec=ESSENTIA):
     """A bundle in order, but for what is said."""
-    description = {key: value for key, value in (MODEL | (model or {})).items() if key != without}
-    write_bundle(str(folder / "bundle"), description, {"network.weight": np.zeros(3, np.float32)}, EXAMPLES, "")
+    from tests.manifests import make_manifest
+
+    manifest = make_manifest(inputs={"audio": spec})
+    weights = {"network.weight": np.zeros(3, np.float32)}
+    write_bundle(str(folder / "bundle"), manifest, weights, schemas.EXAMPLES.empty_table(), "")
+    if without:
+        path = folder / "bundle" / "model.json"
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != without}))
     if gone:
         (folder / "bundle" / gone).unlink()
     for name, content in (replace or {}).items():
@@ -299,15 +292,17 @@ BUNDLES = [
     ("a description that is a list", lambda folder: bundle(folder, replace={"model.json": b"[]"})),
     ("a description without checksums", lambda folder: bundle(folder, replace={"model.json": b'{"labels": []}'})),
     ("a description without a taxonomy", lambda folder: bundle(folder, without="taxonomy")),
-    ("a description without labels", lambda folder: bundle(folder, without="labels")),
-    ("a description without input columns", lambda folder: bundle(folder, without="input")),
+    ("a description without labels", lambda folder: bundle(folder, without="tasks")),
+    ("a description without input columns", lambda folder: bundle(folder, without="inputs")),
+    ("a description of another version", lambda folder: bundle(folder, replace={"model.json": b'{"version": 2}'})),
+    ("a description nested 100,000 deep", lambda folder: bundle(folder, replace={"model.json": b"[" * 100_000})),
     ("weights that were altered", lambda folder: bundle(folder, append=b"\0")),
     ("weights that are gone", lambda folder: bundle(folder, gone="model.safetensors")),
     ("weights that are cut, and said to be so", disguised(b"\x40\0\0\0\0\0\0\0{")),
     ("weights that are a pickle, and said to be so", disguised(pickle.dumps(Attack()))),
     (
         "a bundle for other columns",
-        lambda folder: bundle(folder, model={"input": {"columns": COLUMNS[::-1], "schema_hash": "another"}}),
+        lambda folder: bundle(folder, spec=FeatureSpec.of_columns(ESSENTIA.kind, COLUMNS[::-1])),
     ),
 ]
 
@@ -315,7 +310,7 @@ BUNDLES = [
 def table(folder, *, schema=FEATURES, columns=COLUMNS, rows=True, spoil=None):
     """A features table in order, but for what is said; `spoil` is done to its folder."""
     uri = folder / "features"
-    properties = FeatureSpec.of_columns("test", columns).properties() if columns else {}
+    properties = FeatureSpec.of_columns(ESSENTIA.kind, columns).properties() if columns else {}
     tables.create_table(str(uri), schema, properties)
     if rows:
         made = {field.name: pa.nulls(1, field.type) for field in schema}

@@ -1,7 +1,5 @@
 """Inputs are standardised as they were in training, and a fusion's are L2-normalised embeddings."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ import torch
 from genre_ray.features.essentia.columns import FEATURE_COLUMNS
 from genre_ray.features.essentia.melbands import MELBAND_COLUMNS
 from genre_ray.features.scaling import Scaling
+from genre_ray.models.description import PreparationDescription
 from genre_ray.models.essentia import EssentiaNetwork, EssentiaSettings
 from genre_ray.models.preparation import Embeddings, Melbands, Standardise, build_preparation
 
@@ -99,7 +98,8 @@ def test_a_description_and_the_tensors_make_it_again(kind, embeddings):
         "embeddings": embeddings,
         "melbands": Melbands.of(columns),
     }[kind]
-    again = build_preparation(copy.deepcopy(original.describe()))
+    described = PreparationDescription.model_validate_json(original.describe().model_dump_json(), strict=True)
+    again = build_preparation(described)
     again.load_state_dict(original.state_dict())
     rows = torch.randn(4, len(columns) if kind == "melbands" else 6)
     rows[0, 2] = torch.nan

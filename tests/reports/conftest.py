@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from genre_ray.decisions.calibration import Calibration
 from genre_ray.decisions.policy import Policy
 from genre_ray.decisions.thresholds import plug_in_thresholds
 from genre_ray.labels.taxonomy import Taxonomy
@@ -32,8 +33,8 @@ def build_evaluation(
     truth[:, [label in absent for label in labels]] = False
     truth[:, [label in everywhere for label in labels]] = True
     scores = (truth * 0.4 + generator.random(truth.shape) * 0.6).astype(np.float32)
-    described = {"thresholds": plug_in_thresholds(truth, scores).tolist(), "calibration": "none"}
-    policy = Policy.of(labels, described | {"pairs": Taxonomy.of_names(labels).edges(labels)})
+    thresholds, pairs = plug_in_thresholds(truth, scores), tuple(Taxonomy.of_names(labels).edges(labels))
+    policy = Policy(labels, thresholds, Calibration.none(len(labels)), pairs)
     probabilities = policy.probabilities(scores)
     answer = policy.decide(probabilities)
 

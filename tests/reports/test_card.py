@@ -1,39 +1,50 @@
-"""A card says what model.json says, and says so where model.json says nothing."""
+"""A card says what the manifest says."""
 
+from genre_ray.bundles.manifest import GENRES, Data, Licences, Lineage, TargetDescription
+from genre_ray.decisions.policy import PolicyDescription
+from genre_ray.decisions.thresholds import NO_THRESHOLD
+from genre_ray.models.description import PreparationDescription
 from genre_ray.reports.card import card
+from tests.manifests import make_manifest
+
+LABELS = ("jazz", "rock", "rock---indie")
 
 
 def target(labels, thresholds):
-    return {"labels": labels, "thresholds": thresholds, "calibration": "none"}
+    policy = PolicyDescription(thresholds=thresholds)
+    return TargetDescription(task=GENRES, labels=labels, columns=(0, 1, 2), hierarchy=(), policy=policy)
 
 
-MODEL = {
-    "system": "fusion",
-    "task": "multi_label",
-    "labels": ["jazz", "rock", "rock---indie"],
-    "targets": {"folders": target(["jazz", "rock", "rock---indie"], [0.25, None, 3.4028234663852886e38])},
-    "input": {"schema_hash": "ab12", "columns": [f"c{n}" for n in range(2669)]},
-    "preprocessing": {"sources": [{"clip_sd": 8.0}, {"clip_sd": None}]},
-    "metrics": {"validation": {"roc_auc": {"macro": 0.9123456}}},
-    "source": "the paper of the system",
-    "data": {"extractors": {"music 1.0": 120}},
-    "lineage": {"bundles": ["first", "second"]},
-}
+def manifest_of(**changes):
+    return make_manifest(
+        LABELS, columns=[f"c{n}" for n in range(2669)], thresholds=[0.25, 0.5, NO_THRESHOLD], **changes
+    )
 
 
-def test_card_says_what_the_model_says():
-    text = card(MODEL)
+def test_card_says_what_the_manifest_says():
+    manifest = manifest_of(
+        system="fusion",
+        source="the paper of the system",
+        preprocessing=PreparationDescription(
+            kind="embeddings", settings={"sources": [{"clip_sd": 8.0}, {"clip_sd": None}]}
+        ),
+        data=Data(recordings={"train": 90}, rows=120, sources={}, extractors={"music 1.0": 120}),
+        lineage=Lineage(run_id="r", identity={"bundles": ["first", "second"]}, inner=("first", "second")),
+        licences=Licences(data="CC-BY-NC-SA-4.0"),
+    )
+    text = card(manifest)
     assert text.startswith("# Genre labels of the taxonomy folders, system fusion\n")
     for line in (
-        "| input.columns | 2,669 values |",
-        "| input.schema\\_hash | ab12 |",
-        "| sources.1.clip\\_sd | 8 |".replace("sources", "preprocessing.sources"),
-        "| preprocessing.sources.2.clip\\_sd | none |",
-        "| validation.roc\\_auc.macro | 0.9123 |",
+        "| inputs.audio.columns | 2,669 values |",
+        f"| inputs.audio.hash | {manifest.inputs['audio'].hash} |",
+        "| preprocessing.settings.sources.1.clip\\_sd | 8 |",
+        "| preprocessing.settings.sources.2.clip\\_sd | none |",
+        "| history.1.validation\\_loss | 0.6 |",
         "| extractors.music 1.0 | 120 |",
-        "| bundles | first, second |",
+        "| inner | first, second |",
+        "| training data | CC-BY-NC-SA-4.0 |",
+        "| weights | not stated |",
         "| jazz | 0.2500 |",
-        "| rock | – |",
         "| rock---indie | – |",
     ):
         assert line in text.splitlines()
@@ -42,15 +53,16 @@ def test_card_says_what_the_model_says():
     assert "not calibrated" in text
 
 
-def test_card_says_what_is_not_known():
-    text = card({"labels": []})
-    for absent in ("Not described.", "None recorded.", "Not recorded.", "not named"):
-        assert absent in text
-
-
 def test_names_cannot_become_markup():
-    text = card({**MODEL, "targets": {"[t](u)": target(["<script>", "a|b", "x\n# y"], [None] * 3)}})
+    text = card(
+        manifest_of(
+            taxonomy="[t](u)",
+            targets={"[t](u)": target(("<script>", "a|b", "x\n# y"), (float(NO_THRESHOLD),) * 3)},
+            licences=Licences(weights="<b>|"),
+        )
+    )
     assert "<script>" not in text
     assert "| a\\|b | – |" in text.splitlines()
     assert "| x # y | – |" in text.splitlines()
     assert "\\[t\\](u)" in text
+    assert "| weights | &lt;b&gt;\\| |" in text.splitlines()

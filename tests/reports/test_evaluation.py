@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from genre_ray.decisions.calibration import Calibration, fit_calibration
-from genre_ray.decisions.policy import Policy
+from genre_ray.decisions.policy import Policy, PolicyDescription
 from genre_ray.errors import InputError
 from genre_ray.metrics.reliability import reliability
 from genre_ray.reports.evaluation import FEW_RECORDINGS, evaluate
@@ -35,7 +35,7 @@ def ids(recordings):
 
 
 def scored(scores):
-    policy = Policy.of(LABELS, {"thresholds": [0.5] * len(LABELS), "calibration": "none"})
+    policy = Policy.of(LABELS, PolicyDescription(thresholds=(0.5,) * len(LABELS)))
     return AllScores(policy, scores, scores)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from genre_ray.decisions.calibration import Calibration
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
 from genre_ray.reports.evaluation import evaluate
@@ -13,7 +14,7 @@ LABELS = ("jazz", "rock")
 
 
 def predictions(scores):
-    policy = Policy.of(LABELS, {"thresholds": [0.5, 0.5], "calibration": "none", "least_confidence": 0.6})
+    policy = Policy(tuple(LABELS), np.float32([0.5, 0.5]), Calibration.none(2), least_confidence=0.6)
     names = tuple(f"r{n:04d}" for n in range(len(scores)))
     return Predictions("p", names, ((),) * len(names), scores=AllScores(policy, scores, scores))
 

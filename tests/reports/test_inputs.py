@@ -7,6 +7,8 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from genre_ray.bundles.files import write_bundle
+from genre_ray.decisions.thresholds import NO_THRESHOLD
 from genre_ray.errors import InputError
 from genre_ray.reports.inputs import (
     Truth,
@@ -16,21 +18,22 @@ from genre_ray.reports.inputs import (
     truth_of_file,
 )
 from genre_ray.storage import tables
-from genre_ray.storage.bundles import EXAMPLES_SCHEMA, write_bundle
+from genre_ray.storage.schemas import EXAMPLES as EXAMPLES_SCHEMA
 from genre_ray.storage.schemas import predictions_schema
 from genre_ray.truth.identifiers import Identifiers
+from tests.manifests import make_manifest
 
 LABELS = ["jazz", "rock", "rock---indie"]
 
 
 @pytest.fixture
 def write_predictions(tmp_path):
-    def write(rows, *, thresholds=(0.5, 0.5, None), labels=LABELS, all_scores=True):
+    def write(rows, *, thresholds=(0.5, 0.5, float(NO_THRESHOLD)), labels=LABELS, all_scores=True):
         """`rows` are (recording, submission, labels, all scores)."""
         properties = {
             "labels": json.dumps(labels),
             "thresholds": json.dumps(thresholds),
-            "policy": json.dumps({"calibration": "none"}),
+            "policy": json.dumps({"calibration": None}),
             "taxonomy": "folders",
             "calibration": "none",
         }
@@ -100,7 +103,7 @@ def test_no_recording_of_the_truth_leaves_no_rows(write_predictions):
 
 def test_properties_that_do_not_fit_the_scores_are_refused(write_predictions):
     uri = write_predictions([("a", 0, ["rock"], [0.1, 0.2])])
-    with pytest.raises(InputError, match=r"each of 2 scores becomes a label, found 3 labels and 3 thresholds"):
+    with pytest.raises(InputError, match=r"expected a policy for 2 labels .*found 3 labels and 3 thresholds"):
         predictions_of_table(uri, {"a"})
 
 
@@ -118,11 +121,12 @@ def test_examples_give_the_part_and_the_training_label_sets(tmp_path):
             "taxonomy": ["folders"] * 3,
             "part": ["test", "train", "test"],
             "labels": [["rock"], ["jazz"], ["jazz", "rock"]],
+            "bundle": [None] * 3,
         },
         EXAMPLES_SCHEMA,
     )
     uri = str(tmp_path / "bundle")
-    write_bundle(uri, {"labels": ["jazz", "rock"]}, {"w": np.zeros(1, np.float32)}, examples, "card")
+    write_bundle(uri, make_manifest(), {"w": np.zeros(1, np.float32)}, examples, "card")
     expected = Truth(uri, "test", ("a", "c"), (("rock",), ("jazz", "rock")), (("jazz",),))
     assert truth_of_examples(uri, "test") == expected
     assert expected.first(1).recording_ids == ("a",)
@@ -138,11 +142,12 @@ def test_examples_of_several_taxonomies_are_those_of_the_one_that_is_asked_for(t
             "taxonomy": ["spelt", "squashed", "spelt", "squashed"],
             "part": ["test", "test", "train", "train"],
             "labels": [["Hip Hop"], ["hiphop"], ["jazz"], ["soul"]],
+            "bundle": [None] * 4,
         },
         EXAMPLES_SCHEMA,
     )
     uri = str(tmp_path / "bundle")
-    write_bundle(uri, {"labels": []}, {"w": np.zeros(1, np.float32)}, examples, "card")
+    write_bundle(uri, make_manifest(), {"w": np.zeros(1, np.float32)}, examples, "card")
     assert truth_of_examples(uri, "test", "spelt") == Truth(uri, "test", ("a",), (("Hip Hop",),), (("jazz",),))
     assert truth_of_examples(uri, "test", "squashed") == Truth(uri, "test", ("a",), (("hiphop",),), (("soul",),))
     with pytest.raises(InputError, match="expected examples of one taxonomy, found examples of spelt, squashed; set"):

@@ -260,7 +260,7 @@ def test_joined_taxonomies_equal_their_restatement(tmp_path_factory, answers, ma
             int(label in union) if label in asked else UNKNOWN for label in space
         ]
         kept += [
-            {"recording_id": f"r{n:02d}", "taxonomy": taxonomy, "part": part, "labels": sorted(labels)}
+            {"recording_id": f"r{n:02d}", "taxonomy": taxonomy, "part": part, "labels": sorted(labels), "bundle": None}
             for taxonomy, (_, labels) in sorted(said[n].items())
         ]
     assert joined.per_recording().to_pylist() == kept[: len(kept) // 2]

@@ -5,8 +5,7 @@ are left out: `rhythm.beats_position`, because its length varies, and the median
 because some documents lack it. Columns are sorted by name as strings (`….dmean.1`, `….dmean.10`, `….dmean.2`).
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -140,8 +139,3 @@ def missing_columns(version: DocumentVersion) -> tuple[str, ...]:
     if version is DocumentVersion.MUSIC_1:
         return ()
     return tuple(column for column in FEATURE_COLUMNS if column.startswith(f"rhythm.{ABSENT_PEAK}."))
-
-
-def schema_hash(columns: Sequence[str]) -> str:
-    """Return the hexadecimal SHA-256 of column names in their order."""
-    return hashlib.sha256("\n".join(columns).encode()).hexdigest()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from genre_ray.decisions.thresholds import NO_THRESHOLD, decide
 from genre_ray.errors import InputError
-from genre_ray.inference.answers import policy_of_table
-from genre_ray.inference.recordings import average_submissions, recording_labels
+from genre_ray.predictions.aggregate import average_submissions, recording_labels
+from genre_ray.predictions.rows import policy_of_table
 from genre_ray.reports.inputs import predictions_of_table
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import predictions_schema
@@ -42,7 +42,7 @@ def test_average_of_nothing():
 def write_predictions(tmp_path):
     def write(ids, scores, *, all_scores=True, thresholds=THRESHOLDS):
         schema = predictions_schema(all_scores=all_scores)
-        policy = {"labels": LABELS, "thresholds": thresholds, "policy": {"calibration": "none"}}
+        policy = {"labels": LABELS, "thresholds": thresholds, "policy": {"calibration": None}}
         decided = decide(scores, np.array(THRESHOLDS))
         rows = [
             {
@@ -99,10 +99,10 @@ def test_several_submissions_without_all_scores_are_refused(write_predictions):
 
 def test_thresholds_of_other_labels_are_refused(write_predictions):
     uri = write_predictions(["a", "a"], np.ones((2, 3), dtype=np.float32), thresholds=[0.5, 0.5])
-    with pytest.raises(InputError, match=r"each of 3 scores becomes a label, found 3 labels and 2 thresholds"):
+    with pytest.raises(InputError, match=r"expected a policy for 3 labels .*found 3 labels and 2 thresholds"):
         list(recording_labels(uri))
 
 
 def test_a_label_without_threshold_is_known_by_null(write_predictions):
-    uri = write_predictions(["a"], np.ones((1, 3), dtype=np.float32), thresholds=[0.5, None, 0.5])
+    uri = write_predictions(["a"], np.ones((1, 3), dtype=np.float32), thresholds=[0.5, float(NO_THRESHOLD), 0.5])
     assert policy_of_table(uri, 3).thresholds.tolist() == [0.5, NO_THRESHOLD, 0.5]

@@ -1,4 +1,4 @@
-"""Answers: rows say what the policy decided, tables say which policy that was, and another can decide them again."""
+"""Rows say what the policy decided, and tables say which policy that was."""
 
 import json
 
@@ -9,7 +9,7 @@ import pytest
 from genre_ray.decisions.calibration import Calibration
 from genre_ray.decisions.policy import Policy
 from genre_ray.errors import InputError
-from genre_ray.inference.answers import Relabel, answers, policy_of_table, predictions_properties
+from genre_ray.predictions.rows import policy_of_table, predictions, predictions_properties
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import predictions_schema
 
@@ -30,7 +30,7 @@ def rows_of(count):
 
 def made(policy, scores, *, all_scores=True):
     schema = predictions_schema(all_scores=all_scores)
-    return answers(policy, "folders", "m", rows_of(len(scores)), scores, schema)
+    return predictions(policy, "folders", "m", rows_of(len(scores)), scores, schema)
 
 
 @pytest.mark.parametrize("all_scores", [False, True])
@@ -48,18 +48,6 @@ def test_rows_hold_calibrated_scores_and_the_models_own(scores, all_scores):
         if "electronic---ambient" in row["labels"]:
             assert row["labels"][0] == "electronic"
             assert row["scores"][0] >= row["scores"][1]
-
-
-def test_another_policy_decides_stored_scores_as_it_would_have_at_once(scores):
-    step = Relabel(POLICY, "folders", "new")
-    relabel = step.open()
-    whole = made(OTHER, scores)
-    for rows in (whole, pa.concat_tables([whole.slice(0, 1), whole.slice(1)]), whole.select(step.columns)):
-        again, rejected = relabel(rows)
-        assert rejected.num_rows == 0
-        assert again.schema.equals(step.schema, check_metadata=True)
-        assert again.drop_columns("model_id").equals(made(POLICY, scores).drop_columns("model_id"))
-        assert set(again["model_id"].to_pylist()) == {"new"}
 
 
 def write(uri, rows, properties):
@@ -89,5 +77,5 @@ def test_a_table_says_which_policy_decided_it(tmp_path, scores):
 def test_properties_that_state_no_policy_are_refused(tmp_path, scores, changed):
     properties = {} if changed is None else {**predictions_properties(OTHER, "folders"), **changed}
     uri = write(str(tmp_path / "predictions"), made(OTHER, scores), properties)
-    with pytest.raises(InputError, match=r"how each of 3 scores becomes a label, found .*predict again"):
+    with pytest.raises(InputError, match=r"expected a policy for 3 labels .*found .*predict again"):
         policy_of_table(uri, 3)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from genre_ray.bundles.predictor import Predictor
+from genre_ray.bundles.targets import find_target
 from genre_ray.decisions.thresholds import decide
 from genre_ray.features.essentia.columns import FEATURE_COLUMNS
 from genre_ray.features.essentia.documents import ParseDocuments
-from genre_ray.inference.answers import predictions_properties
-from genre_ray.inference.batch import Score
-from genre_ray.inference.predictor import Predictor
-from genre_ray.inference.target import find_target
 from genre_ray.outcomes import Reason
+from genre_ray.predictions.rows import predictions_properties
+from genre_ray.predictions.score import ScoreStage
 from genre_ray.runs.stages import Resources, ShardSize, open_stages
 from genre_ray.sources.documents.source import DocumentSource
 from genre_ray.storage.schemas import FEATURES
@@ -46,17 +46,17 @@ def rows_of(values):
 def test_predictions_hold_what_was_decided(make_bundle, fused, all_scores):
     bundle, _, _ = make_bundle(fused=fused)
     values = np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32) * 20
-    step = Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=all_scores)
+    step = ScoreStage(bundle.uri, find_target(bundle), all_scores=all_scores)
     predicted, rejected = step.open()(rows_of(values))
     assert predicted.schema.equals(step.schema, check_metadata=True)
     assert rejected.num_rows == 0
-    scores = Predictor(bundle).scores(values)
-    decided = decide(scores, find_target(bundle.model, bundle.uri).policy.thresholds)
+    scores = Predictor.of(bundle).scores(values)
+    decided = decide(scores, find_target(bundle).policy.thresholds)
     for n, row in enumerate(predicted.to_pylist()):
         assert (row["recording_id"], row["submission"]) == (f"r{n}", n % 3)
         assert (row["item_kind"], row["taxonomy"], row["abstained"]) == ("recording", "folders", False)
         assert row["model_id"] == bundle.bundle_id
-        assert row["labels"] == [bundle.model["labels"][column] for column in np.flatnonzero(decided[n])] != []
+        assert row["labels"] == [bundle.manifest.labels[column] for column in np.flatnonzero(decided[n])] != []
         np.testing.assert_array_equal(np.float32(row["scores"]), scores[n][decided[n]])
         if all_scores:
             np.testing.assert_array_equal(np.float32(row["all_scores"]), scores[n])
@@ -66,8 +66,8 @@ def test_predictions_hold_what_was_decided(make_bundle, fused, all_scores):
             if "---" in label and label.split("---")[0] in row["labels"]:
                 assert label.split("---")[0] in row["labels"][:place]
     properties = predictions_properties(step.target.policy, step.target.taxonomy)
-    assert json.loads(properties["labels"]) == bundle.model["labels"]
-    assert json.loads(properties["thresholds"]) == bundle.model["targets"]["folders"]["thresholds"]
+    assert json.loads(properties["labels"]) == list(bundle.manifest.labels)
+    assert json.loads(properties["thresholds"]) == list(bundle.manifest.targets["folders"].policy.thresholds)
     assert (properties["calibration"], properties["taxonomy"]) == ("none", "folders")
 
 
@@ -75,12 +75,12 @@ def test_predictions_hold_what_was_decided(make_bundle, fused, all_scores):
 def overflowing(make_bundle):
     """A step whose network infinite features overflow."""
     bundle, _, _ = make_bundle(clip_sd=None)
-    return Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True).open()
+    return ScoreStage(bundle.uri, find_target(bundle), all_scores=True).open()
 
 
 def test_no_more_than_its_columns_is_needed(make_bundle):
     bundle, _, _ = make_bundle()
-    step = Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
+    step = ScoreStage(bundle.uri, find_target(bundle), all_scores=True)
     rows = rows_of(np.random.default_rng(1).normal(size=(4, 6)))
     score = step.open()
     for everything, needed in zip(score(rows), score(rows.select(step.columns)), strict=True):
@@ -106,7 +106,7 @@ def test_rows_are_conserved_and_scores_that_are_not_finite_rejected(overflowing,
 
 def test_a_stage_travels_without_its_model(make_bundle):
     bundle, _, _ = make_bundle()
-    stage = Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True, resources=Resources(gpus=0.5))
+    stage = ScoreStage(bundle.uri, find_target(bundle), all_scores=True, resources=Resources(gpus=0.5))
     assert (stage.name, str(stage.resources), stage.rows_per_call) == ("score", "1 CPU, 0.5 GPU", 1024)
     values = np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32)
     before, _ = stage.open()(rows_of(values))
@@ -122,7 +122,7 @@ def test_documents_are_parsed_and_then_scored(make_bundle, sample):
     (item,) = source.cut(source.list_inputs(), 10)
     ((_, documents, _),) = source.read(item, ShardSize(10))
     parsed = ParseDocuments().open()(documents.accepted)
-    stage = Score(bundle.uri, find_target(bundle.model, bundle.uri), all_scores=True)
+    stage = ScoreStage(bundle.uri, find_target(bundle), all_scores=True)
     assert set(stage.columns) <= set(ParseDocuments.schema.names)
     (score,) = open_stages([stage])
     predicted, rejected = score(parsed.accepted)

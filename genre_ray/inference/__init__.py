@@ -1,1 +1,0 @@
-"""From a bundle to scores, and from a catalog to the predictions table."""

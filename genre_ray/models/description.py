@@ -1,0 +1,12 @@
+"""How a bundle states what prepares the rows of its network. Nothing here imports torch."""
+
+from pydantic import Field
+
+from genre_ray.config import Description, Json
+
+
+class PreparationDescription(Description):
+    """A preparation without its tensors, which are in `model.safetensors`."""
+
+    kind: str = Field(description="which preparation, e.g. standardise")
+    settings: dict[str, Json] = Field(description="what its modules are made with")

@@ -1,0 +1,1 @@
+"""The predictions table: score rows with a bundle, label them, relabel stored scores, and aggregate to recordings."""
