@@ -108,8 +108,7 @@ def read_mapping(uri: str) -> MappingTable:
         weight = _check(uri, number, row)
         names = tuple(row[name] for name in NEEDED[:4])
         if names in lines:
-            found = f"a pair that is also in line {lines[names]}"
-            refuse(uri, number, "each pair of labels once", found, "remove one")
+            refuse(uri, number, "each pair of labels once", f"one that is also in line {lines[names]}", "remove one")
         lines[names] = number
         if weight:
             weights.setdefault((names[0], names[2]), {})[names[1], names[3]] = weight
