@@ -453,7 +453,7 @@ def write_run() -> Callable[..., Any]:
         rows_of = {name: sum(map(stated, shards)) for name, shards in items.items()} | (planned or {})
         schema = pa.schema([("recording_id", pa.string()), ("features", list_of(pa.float32()))])
         ledger = Ledger.claim(output, "data", schema, make_identity("job", {}), resume=True)
-        work_items = [WorkItem(name, "table", (), rows_of[name]) for name in items]
+        work_items = [WorkItem(name, "table", (), rows_of[name], is_counted=True) for name in items]
         settle_plans(output, Inventory(()), lambda *_: work_items, rows_per_shard)
         summaries = []
         for name, shards in items.items():

@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 from genre_ray.bundles.manifest import Manifest
 from genre_ray.errors import InputError
 from genre_ray.storage import objects, schemas
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 MODEL, WEIGHTS, EXAMPLES, CARD = "model.json", "model.safetensors", "examples.parquet", "README.md"
 

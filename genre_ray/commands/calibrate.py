@@ -15,8 +15,8 @@ from genre_ray.bundles.examples import read_examples, trained_on
 from genre_ray.bundles.files import Bundle, read_bundle, write_bundle
 from genre_ray.bundles.manifest import Lineage, Manifest
 from genre_ray.bundles.targets import Target, find_target
-from genre_ray.commands.learning import already_done
-from genre_ray.config import JobConfiguration
+from genre_ray.commands.learning import bundle_document
+from genre_ray.commands.settings import IdentifierConfiguration
 from genre_ray.decisions.fitting import DecisionSettings, fit_policy, validation_metrics
 from genre_ray.errors import InputError
 from genre_ray.labels.space import label_matrix
@@ -26,16 +26,16 @@ from genre_ray.predictions.rows import predictions_properties
 from genre_ray.reports.card import card
 from genre_ray.reports.inputs import Truth, predictions_of_table, truth_of_examples, truth_of_file
 from genre_ray.runs.batch import run_batch
-from genre_ray.runs.identity import Identity, claim, make_identity, run_id
+from genre_ray.runs.identity import Identity, make_identity, run_id
+from genre_ray.runs.output import Output
 from genre_ray.sources.tables import TableRows
 from genre_ray.storage import objects, tables
-from genre_ray.truth.identifiers import Identifiers, read_identifiers
 from genre_ray.truth.run_file import format_run
 
 logger = logging.getLogger(__name__)
 
 
-class CalibrateConfiguration(JobConfiguration):
+class CalibrateConfiguration(IdentifierConfiguration):
     """Fit a bundle's calibration and thresholds again, from stored scores, and write a new bundle to OUTPUT.
 
     With --relabel, apply the bundle's calibration and thresholds to the stored scores and write OUTPUT/predictions. The
@@ -44,14 +44,10 @@ class CalibrateConfiguration(JobConfiguration):
 
     bundle: str = Field(description="folder or s3:// URI of the bundle that computed the scores")
     predictions: str = Field(description="predictions table written with --all-scores")
-    target: str | None = Field(None, description="taxonomy of the labels; needed if the bundle has several")
+    target: str | None = Field(None, description="taxonomy of the labels; default: that of the bundle")
     ground_truth: str | None = Field(
         None, description="ground truth TSV to fit on; default: the validation part of the bundle's examples"
     )
-    identifiers: str | None = Field(
-        None, description="table that maps own_id or isrc to recording_id (.tsv, .csv or .parquet)"
-    )
-    redirects: str | None = Field(None, description="table that maps old_id to new_id, for merged MusicBrainz ids")
     decisions: DecisionSettings = DecisionSettings()
     relabel: bool = Field(False, description="label the stored scores with the bundle as it is; do not fit")
     run_tsv: bool = Field(
@@ -108,29 +104,23 @@ def _fit(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) 
         bundles=[bundle.bundle_id],
         predictions_version=tables.open_table(configuration.predictions).version(),
     )
-    if already_done(configuration, identity):
+    output = Output(configuration.output, identity, configuration.resume)
+    document = bundle_document(output.uri)
+    if output.is_complete(document):
         return 0
-    scratch = objects.join(objects.absolute(configuration.output), "_run")
-    claim(objects.join(scratch, "claim.json"), configuration.output, identity, resume=configuration.resume)
     manifest = _decided_anew(configuration, bundle, target, truth, identity)
     examples = read_examples(bundle.uri)
-    if not write_bundle(configuration.output, manifest, bundle.tensors, examples, card(manifest)):
-        already_done(configuration, identity)
-        return 0
-    objects.delete_folder(scratch)
+    output.claim(document)
+    output.complete(document, lambda: write_bundle(output.uri, manifest, bundle.tensors, examples, card(manifest)))
     logger.info("wrote the bundle %s with a new policy for %s", configuration.output, target.taxonomy)
     return 0
-
-
-def _identifiers(configuration: CalibrateConfiguration) -> Identifiers:
-    return read_identifiers(configuration.identifiers, configuration.redirects)
 
 
 def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) -> Truth:
     """The labels to fit on, without recordings that the model or a network inside it was trained on."""
     if configuration.ground_truth is None:
         return truth_of_examples(bundle.uri, "validation", target.taxonomy).first(configuration.limit)
-    given = truth_of_file(configuration.ground_truth, _identifiers(configuration))
+    given = truth_of_file(configuration.ground_truth, configuration.read_identifiers())
     learnt = trained_on(read_examples(bundle.uri))
     kept = [item for item in zip(given.recording_ids, given.labels, strict=True) if item[0] not in learnt]
     if len(kept) < len(given.labels):
@@ -147,7 +137,7 @@ def _decided_anew(
     """Fit a new policy for the target; return the bundle's manifest with the policy and its lineage."""
     labels = target.labels
     known = dict(zip(truth.recording_ids, truth.labels, strict=True))
-    predictions = predictions_of_table(configuration.predictions, known, _identifiers(configuration))
+    predictions = predictions_of_table(configuration.predictions, known, configuration.read_identifiers())
     matrix = label_matrix([known[recording] for recording in predictions.recording_ids], labels)
     labelled = matrix.sum(axis=1) > 0
     if predictions.scores is None or predictions.scores.raw is None or not labelled.any():

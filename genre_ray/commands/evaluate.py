@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from genre_ray import __version__
 from genre_ray.bundles.files import read_manifest
-from genre_ray.config import JobConfiguration, Settings
+from genre_ray.commands.settings import IdentifierConfiguration
+from genre_ray.config import Settings
 from genre_ray.reports.evaluation import evaluate
 from genre_ray.reports.groups import read_groups, roll_up
 from genre_ray.reports.html import render
@@ -23,9 +24,10 @@ from genre_ray.reports.inputs import (
     truth_of_file,
 )
 from genre_ray.reports.result import EvaluationResult
-from genre_ray.runs.identity import documented, make_identity, run_id
+from genre_ray.runs.identity import make_identity
+from genre_ray.runs.output import Document, Output
 from genre_ray.storage import objects, tables
-from genre_ray.truth.identifiers import Identifiers, read_identifiers
+from genre_ray.truth.identifiers import Identifiers
 
 logger = logging.getLogger(__name__)
 
@@ -33,18 +35,31 @@ PartName = Literal["train", "validation", "test"]
 Level = Literal["recording", "release_group", "artist"]
 
 
-class Evaluation(Settings):
-    """One evaluation: the predictions and the ground truth to compare them with."""
+class EvaluationSettings(Settings):
+    """The predictions of one evaluation, and the ground truth to compare them with.
 
-    name: str = Field("evaluation", min_length=1, description="name of the evaluation in the report")
+    A job has these settings once, for a single evaluation, or in a list of evaluations.
+    """
+
+    name: str | None = Field(None, min_length=1, description="name of the evaluation in the report")
     predictions: str | None = Field(None, description="predictions table")
     run: str | None = Field(None, description="run TSV to evaluate instead of a predictions table")
     ground_truth: str | None = Field(None, description="ground truth TSV; all its recordings are evaluated")
     examples: str | None = Field(None, description="bundle whose examples are the ground truth")
-    part: PartName = Field("test", description="part of the bundle's examples: train, validation or test")
+    part: PartName | None = Field(
+        None, description="part of the bundle's examples: train, validation or test (default)"
+    )
     taxonomy: str | None = Field(None, description="taxonomy of the examples; default: that of the predictions")
-    level: Level = Field("recording", description="unit to evaluate: recording, release_group or artist")
+    level: Level | None = Field(None, description="unit to evaluate: recording (default), release_group or artist")
     groups: str | None = Field(None, description="features table with the release groups and artists of recordings")
+
+
+class Evaluation(EvaluationSettings):
+    """One evaluation, with the defaults of its settings."""
+
+    name: str = Field("evaluation", min_length=1)
+    part: PartName = "test"
+    level: Level = "recording"
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
@@ -63,34 +78,19 @@ class Evaluation(Settings):
         return self
 
 
-class EvaluateConfiguration(JobConfiguration):
+class EvaluateConfiguration(EvaluationSettings, IdentifierConfiguration):
     """Compare predictions with a ground truth; write OUTPUT/report.json and OUTPUT/report.html.
 
     The YAML can list several evaluations under `evaluations`. A single one can be given by flags.
     """
 
     evaluations: list[Evaluation] = Field([], description="list of evaluations, in the order of the report")
-    name: str | None = Field(None, description="name of the evaluation in the report")
-    predictions: str | None = Field(None, description="predictions table")
-    run: str | None = Field(None, description="run TSV to evaluate instead of a predictions table")
-    ground_truth: str | None = Field(None, description="ground truth TSV; all its recordings are evaluated")
-    examples: str | None = Field(None, description="bundle whose examples are the ground truth")
-    part: PartName | None = Field(
-        None, description="part of the bundle's examples: train, validation or test (default)"
-    )
-    taxonomy: str | None = Field(None, description="taxonomy of the examples; default: that of the predictions")
-    level: Level | None = Field(None, description="unit to evaluate: recording (default), release_group or artist")
-    groups: str | None = Field(None, description="features table with the release groups and artists of recordings")
-    identifiers: str | None = Field(
-        None, description="table that maps own_id or isrc to recording_id (.tsv, .csv or .parquet)"
-    )
-    redirects: str | None = Field(None, description="table that maps old_id to new_id, for merged MusicBrainz ids")
     title: str = Field("Evaluation", description="title of the report")
     seed: int = Field(0, ge=0, description="seed of the random baseline")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        single = [name for name in Evaluation.model_fields if getattr(self, name) is not None]
+        single = [name for name in EvaluationSettings.model_fields if getattr(self, name) is not None]
         if self.evaluations and single:
             raise ValueError(f"give either evaluations or {', '.join(single)}, not both")
         names = [evaluation.name for evaluation in self.wanted()]
@@ -103,7 +103,7 @@ class EvaluateConfiguration(JobConfiguration):
         """The evaluations, from the list or from the single settings."""
         if self.evaluations:
             return self.evaluations
-        single = {name: getattr(self, name) for name in Evaluation.model_fields}
+        single = {name: getattr(self, name) for name in EvaluationSettings.model_fields}
         return [Evaluation(**{name: value for name, value in single.items() if value is not None})]
 
 
@@ -119,26 +119,26 @@ def run(configuration: EvaluateConfiguration) -> int:
             logger.info("would evaluate %s", evaluation.model_dump(exclude_none=True))
         return 0
     sources = {evaluation.name: _contents(evaluation) for evaluation in configuration.wanted()}
-    named = [uri for uri in (configuration.identifiers, configuration.redirects) if uri is not None]
+    named = configuration.identifier_files()
     names = {"names": [_sha256(uri) for uri in named]} if named else {}
     identity = make_identity("evaluate", configuration.identity(), sources=sources, **names)
-    page = objects.join(configuration.output, "report.html")
-    document_uri = objects.join(configuration.output, "report.json")
-    if documented(document_uri, configuration.output, identity, resume=configuration.resume):
-        logger.info("run %s is already complete; its report is %s", run_id(identity), page)
+    output = Output(configuration.output, identity, configuration.resume)
+    report = Document(configuration.output, "report.json")
+    if output.is_complete(report):
         return 0
-    identifiers = read_identifiers(configuration.identifiers, configuration.redirects)
+    identifiers = configuration.read_identifiers()
     results = [_evaluate(evaluation, configuration, identifiers) for evaluation in configuration.wanted()]
     document = {
         "genre_ray": __version__,
-        "run_id": run_id(identity),
+        "run_id": output.run,
         "identity": identity,
         "evaluations": [result.as_dict() for result in results],
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    page = objects.join(output.uri, "report.html")
+    output.claim(report)
     objects.write_bytes(page, render(results, configuration.title, __version__).encode())
-    if not objects.put_if_absent(document_uri, text.encode()):
-        documented(document_uri, configuration.output, identity, resume=True)  # another run's is an error
+    output.complete(report, lambda: objects.put_if_absent(report.uri, text.encode()))
     logger.info("wrote a report of %d evaluations: %s", len(results), page)
     return 0
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from genre_ray.bundles.examples import with_inner
-from genre_ray.bundles.files import Bundle, is_bundle, read_manifest, write_bundle
+from genre_ray.bundles.files import MODEL, Bundle, write_bundle
 from genre_ray.bundles.manifest import (
     AUDIO,
     GENRES,
@@ -26,7 +26,8 @@ from genre_ray.bundles.manifest import (
 )
 from genre_ray.bundles.predictor import Predictor, to_tensors
 from genre_ray.bundles.targets import Target
-from genre_ray.config import JobConfiguration, Settings
+from genre_ray.commands.settings import IdentifierConfiguration
+from genre_ray.config import Settings
 from genre_ray.decisions.fitting import DecisionSettings, ValidationMetrics, fit_policy, validation_metrics
 from genre_ray.features.spec import read_spec
 from genre_ray.labels.space import label_matrix
@@ -35,7 +36,8 @@ from genre_ray.models.preparation import Preparation
 from genre_ray.predictions.aggregate import average_submissions
 from genre_ray.reports.card import card
 from genre_ray.runs import cluster
-from genre_ray.runs.identity import Identity, claim, refuse_other, run_id
+from genre_ray.runs.identity import Identity, run_id
+from genre_ray.runs.output import Document, Output, scratch
 from genre_ray.storage import objects, tables
 from genre_ray.training.examples import Examples, load_rows
 from genre_ray.training.join import Split, join_taxonomies, make_examples
@@ -43,7 +45,6 @@ from genre_ray.training.learner import Task
 from genre_ray.training.loop import Fitted, fit
 from genre_ray.training.systems import System
 from genre_ray.truth.ground_truth import read_ground_truth
-from genre_ray.truth.identifiers import read_identifiers
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Source(Settings):
         return uris | ({"test": self.test_ground_truth} if self.test_ground_truth else {})
 
 
-class LearningConfiguration(JobConfiguration):
+class LearningConfiguration(IdentifierConfiguration):
     """Settings of everything that learns from a features table and a ground truth, or several that are joined."""
 
     features: str = Field(description="features table, e.g. OUTPUT/features of an ingest")
@@ -88,8 +89,6 @@ class LearningConfiguration(JobConfiguration):
     unlabelled: Literal["negative", "masked"] = Field(
         "negative", description="what labels are to a recording that their sources did not annotate: negative or masked"
     )
-    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
-    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
     split: Split = Split()
     decisions: DecisionSettings = DecisionSettings()
     rules: dict[str, Any] = Field({}, description="training rules that differ from the system's published ones")
@@ -143,7 +142,9 @@ def learn(
         The job's exit code.
     """
     network, rules = system.resolve_network(configuration.network), system.resolve_rules(configuration.rules)
-    if not configuration.dry_run and already_done(configuration, identity):
+    output = Output(configuration.output, identity, configuration.resume)
+    document = bundle_document(output.uri)
+    if not configuration.dry_run and output.is_complete(document):
         return 0
     version = identity["features_version"]
     read_spec(configuration.features)  # refuses what is not a features table
@@ -152,15 +153,15 @@ def learn(
         logger.info("would train %s on them with %s", system.name, rules)
         return 0
     preparation = prepare(examples, version)
-    scratch = objects.join(objects.absolute(configuration.output), "_run")
     # Two trainings at once would mix their files; what is wrong with the inputs was said before, and claims nothing.
-    claim(objects.join(scratch, "claim.json"), configuration.output, identity, resume=configuration.resume)
+    output.claim(document)
     # Workers have working directories of their own.
     features = objects.absolute(configuration.features)
     task = Task(system, network, rules, preparation, features, version, examples)
     cluster.connect()
     # Another run's checkpoints are not this one's, even where neither came to its bundle.
-    fitted = fit(task, objects.join(scratch, run_id(identity)), configuration.execution)
+    storage = objects.join(scratch(objects.absolute(output.uri)), output.run)
+    fitted = fit(task, storage, configuration.execution)
     logger.info("best of %d epochs is %d", len(fitted.history), fitted.best_epoch + 1)
     trained = task.build_network()
     trained.load_state_dict(fitted.weights)
@@ -168,31 +169,19 @@ def learn(
     manifest = _describe(configuration, identity, task, fitted, targets, metrics, inner)
     tensors = to_tensors(preparation, fitted.weights)
     learnt = with_inner(examples.per_recording(), inner)
-    if not write_bundle(configuration.output, manifest, tensors, learnt, card(manifest)):
-        already_done(configuration, identity)  # another run's is an error, this run's is as good
-        return 0
-    objects.delete_folder(scratch)
+    output.complete(document, lambda: write_bundle(output.uri, manifest, tensors, learnt, card(manifest)))
     reached = ", ".join(f"{taxonomy} {found.roc_auc or 0:.4f}" for taxonomy, found in metrics.items())
     logger.info("%s: bundle written, validation ROC AUC: %s", configuration.output, reached)
     return 0
 
 
-def already_done(configuration: JobConfiguration, identity: Identity) -> bool:
-    """Whether the output holds this run's bundle.
-
-    Raises:
-        OutputTakenError: it holds another's, or this one's without `resume`.
-    """
-    if not is_bundle(configuration.output):
-        return False
-    _, manifest = read_manifest(configuration.output)
-    refuse_other(configuration.output, manifest.lineage.identity, identity, resume=configuration.resume)
-    logger.info("%s: nothing to do, run %s is complete", configuration.output, run_id(identity))
-    return True
+def bundle_document(output: str) -> Document:
+    """The document that completes a bundle."""
+    return Document(output, MODEL, ("lineage", "identity"))
 
 
 def _read_examples(configuration: LearningConfiguration, version: int) -> Examples:
-    sources, identifiers = {}, read_identifiers(configuration.identifiers, configuration.redirects)
+    sources, identifiers = {}, configuration.read_identifiers()
     for taxonomy, source in configuration.truths().items():
         truths = {part: read_ground_truth(uri) for part, uri in source.uris().items()}
         split, limit = configuration.split, configuration.limit

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from genre_ray.commands import calibrate, evaluate, fuse, ingest, predict, reconcile, train
-from genre_ray.config import Execution, JobConfiguration
+from genre_ray.config import JobConfiguration
 from genre_ray.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ class PipelineConfiguration(JobConfiguration):
 
     steps: tuple[PipelineStep, ...] = Field(min_length=1, description="list of steps, each a job with its settings")
     common: dict[str, Any] = Field({}, description="settings for every step whose job has a setting of that name")
-    execution: Execution = Execution()
 
 
 def run(configuration: PipelineConfiguration) -> int:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from genre_ray.bundles.files import read_bundle
 from genre_ray.bundles.inputs import check_input
 from genre_ray.bundles.targets import Target, find_target
-from genre_ray.config import JobConfiguration
+from genre_ray.commands.settings import DocumentConfiguration
 from genre_ray.features.essentia.columns import ESSENTIA
 from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.features.spec import read_spec
@@ -17,8 +17,6 @@ from genre_ray.predictions.rows import predictions_properties
 from genre_ray.predictions.score import ScoreStage
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.stages import Resources, Source, Stage
-from genre_ray.sources.documents.archives import MAX_DOCUMENT_BYTES, MAX_EXPANSION, MAX_MEMBERS
-from genre_ray.sources.documents.source import DocumentSource, refuse_output_among
 from genre_ray.sources.tables import TableRows
 from genre_ray.storage import objects
 from genre_ray.truth.mapping_table import read_mapping
@@ -27,7 +25,7 @@ from genre_ray.truth.run_file import format_run
 logger = logging.getLogger(__name__)
 
 
-class PredictConfiguration(JobConfiguration):
+class PredictConfiguration(DocumentConfiguration):
     """Label recordings with a bundle; write the tables OUTPUT/predictions and OUTPUT/rejected."""
 
     bundle: str = Field(description="folder or s3:// URI of the bundle")
@@ -41,13 +39,6 @@ class PredictConfiguration(JobConfiguration):
     run_tsv: bool = Field(False, description="also write OUTPUT/run.tsv in the format of the MediaEval genre task")
     half_precision: bool = Field(
         False, description="multiply matrices in bfloat16, which is faster but changes scores by about 0.001"
-    )
-    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="reject documents larger than this")
-    max_members: int = Field(MAX_MEMBERS, ge=1, description="read at most this many members per archive")
-    max_expansion: float = Field(
-        MAX_EXPANSION,
-        gt=0,
-        description="stop reading an archive whose content is more than this many times its compressed size",
     )
 
     @model_validator(mode="after")
@@ -79,14 +70,7 @@ def run(configuration: PredictConfiguration) -> int:
     stages: list[Stage]
     if configuration.features is None:
         check_input(bundle, ESSENTIA, "documents")
-        refuse_output_among(configuration.inputs, configuration.output)
-        source = DocumentSource(
-            configuration.inputs,
-            configuration.limit,
-            configuration.max_document_bytes,
-            configuration.max_members,
-            configuration.max_expansion,
-        )
+        source = configuration.document_source(configuration.inputs)
         stages = [ParseDocuments(), score]
     else:
         source = TableRows(configuration.features, limit=configuration.limit, columns=ScoreStage.columns)

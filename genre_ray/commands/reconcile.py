@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from genre_ray import __version__
-from genre_ray.config import JobConfiguration, Settings
+from genre_ray.commands.settings import IdentifierConfiguration
+from genre_ray.config import Settings
 from genre_ray.errors import InputError
 from genre_ray.labels.co_occurrence import BLOCK_RECORDINGS, CoOccurrence
 from genre_ray.labels.conflicts import Conflict, name_conflicts, parent_conflicts, without_counterpart
@@ -24,10 +25,11 @@ from genre_ray.labels.mapping import Relations, Rule
 from genre_ray.labels.space import label_matrix
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.labels.taxonomy_files import read_taxonomy
-from genre_ray.runs.identity import documented, make_identity, run_id
+from genre_ray.runs.identity import make_identity
+from genre_ray.runs.output import Document, Output
 from genre_ray.storage import objects
 from genre_ray.truth.ground_truth import read_ground_truth
-from genre_ray.truth.identifiers import Identifiers, read_identifiers
+from genre_ray.truth.identifiers import Identifiers
 from genre_ray.truth.mapping_table import MappingRow, format_mapping, format_table
 
 logger = logging.getLogger(__name__)
@@ -42,14 +44,10 @@ class Source(Settings):
     )
 
 
-class ReconcileConfiguration(JobConfiguration):
+class ReconcileConfiguration(IdentifierConfiguration):
     """Learn how the labels of several taxonomies relate; write OUTPUT/mapping.tsv and OUTPUT/conflicts.tsv."""
 
     taxonomies: dict[str, Source] = Field(description="name of each taxonomy → its ground_truth and taxonomy file")
-    identifiers: str | None = Field(
-        None, description="table that maps own_id or isrc to recording_id (.tsv, .csv or .parquet)"
-    )
-    redirects: str | None = Field(None, description="table that maps old_id to new_id, for merged MusicBrainz ids")
     confidence: float = Field(0.95, gt=0, lt=1, description="confidence level of the two-sided intervals")
     inclusion: float = Field(
         0.5, gt=0, lt=1, description="minimum share of a label's recordings with another label to be part of it"
@@ -75,7 +73,7 @@ class Annotations:
 
 def run(configuration: ReconcileConfiguration) -> int:
     """Run the job and return its exit code."""
-    identifiers = read_identifiers(configuration.identifiers, configuration.redirects)
+    identifiers = configuration.read_identifiers()
     sources = {
         name: _read(name, source, identifiers, configuration.limit) for name, source in configuration.taxonomies.items()
     }
@@ -86,9 +84,9 @@ def run(configuration: ReconcileConfiguration) -> int:
     if configuration.dry_run:
         return 0
     identity = make_identity("reconcile", configuration.identity(), sources=_contents(configuration))
-    document = objects.join(configuration.output, "reconcile.json")
-    if documented(document, configuration.output, identity, resume=configuration.resume):
-        logger.info("run %s is already complete", run_id(identity))
+    output = Output(configuration.output, identity, configuration.resume)
+    document = Document(configuration.output, "reconcile.json")
+    if output.is_complete(document):
         return 0
     rows: list[MappingRow] = []
     found: list[Conflict] = []
@@ -99,14 +97,14 @@ def run(configuration: ReconcileConfiguration) -> int:
         found += new_conflicts
         summary.append(_summary(ours, theirs, recordings, new_rows, new_conflicts))
         logger.info("%s and %s: %s", ours, theirs, summary[-1])
-    _write(configuration.output, rows, found)
     text = json.dumps(
-        {"genre_ray": __version__, "run_id": run_id(identity), "identity": identity, "pairs": summary},
+        {"genre_ray": __version__, "run_id": output.run, "identity": identity, "pairs": summary},
         indent=1,
         ensure_ascii=False,
     )
-    if not objects.put_if_absent(document, text.encode()):
-        documented(document, configuration.output, identity, resume=True)  # another run's is an error
+    output.claim(document)
+    _write(configuration.output, rows, found)
+    output.complete(document, lambda: objects.put_if_absent(document.uri, text.encode()))
     return 0
 
 
@@ -182,8 +180,8 @@ def _summary(
 
 def _contents(configuration: ReconcileConfiguration) -> dict[str, str]:
     uris = [uri for source in configuration.taxonomies.values() for uri in (*source.ground_truth, source.taxonomy)]
-    uris += [configuration.identifiers, configuration.redirects]
-    return {uri: hashlib.sha256(objects.read_bytes(uri)).hexdigest() for uri in uris if uri is not None}
+    named = [uri for uri in uris if uri is not None] + configuration.identifier_files()
+    return {uri: hashlib.sha256(objects.read_bytes(uri)).hexdigest() for uri in named}
 
 
 def _write(output: str, rows: Sequence[MappingRow], found: Sequence[Conflict]) -> None:

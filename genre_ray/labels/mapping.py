@@ -174,19 +174,3 @@ def same_keys(from_labels: Sequence[str], to_labels: Sequence[str], key: Callabl
     return np.array(
         [[ours is not None and ours == theirs for theirs in keys] for ours in map(key, from_labels)], dtype=bool
     ).reshape(len(from_labels), len(to_labels))
-
-
-def combine(own: NDArray[np.floating], others: Sequence[tuple[NDArray[np.floating], Floats]]) -> Floats:
-    """JKU's combination of several sources' scores for one of them: Y_k = (P_k + mean_i P_i M_ik) / 2.
-
-    MediaEval 2017 (JKU), where the mean is over the three other sources. The result ranks recordings; being a sum over
-    labels it is not held to 1.
-
-    Args:
-        own: (recordings, labels) scores of the source that answers, P_k.
-        others: of each other source, (recordings, its labels) scores P_i and (its labels, labels) cosines M_ik.
-    """
-    if not others:
-        return np.asarray(own, dtype=np.float64)
-    mapped = [np.asarray(scores, dtype=np.float64) @ similarity for scores, similarity in others]
-    return (np.asarray(own, dtype=np.float64) + sum(mapped) / len(mapped)) / 2

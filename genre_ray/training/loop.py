@@ -6,9 +6,8 @@ user can correct are raised unchanged and not retried.
 
 import logging
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,8 @@ from torch import Tensor
 
 from genre_ray.config import Execution
 from genre_ray.errors import GenreRayError
-from genre_ray.runs import resources
+from genre_ray.runs import capacity, resources
+from genre_ray.runs.background import repeated
 from genre_ray.runs.stages import Resources
 from genre_ray.storage import objects, s3
 from genre_ray.training import checkpoints
@@ -57,7 +57,7 @@ def fit(task: Task, storage_uri: str, execution: Execution) -> Fitted:
         "progress_uri": progress_uri,
     }
     learner = Resources(execution.cpus_per_learner, execution.gpus_per_learner)
-    resources.refuse_impossible(
+    capacity.refuse_impossible(
         learner,
         "execution.learners, execution.cpus_per_learner or execution.gpus_per_learner",
         workers=execution.learners,
@@ -158,23 +158,11 @@ def _device() -> torch.device:
     return device
 
 
-@contextmanager
-def _progress_in_log(uri: str) -> Iterator[None]:
+def _progress_in_log(uri: str) -> AbstractContextManager[None]:
     """Log once a minute what the learners last wrote to `uri`; before they run there is nothing to log."""
-    ended = threading.Event()
 
-    def watch() -> None:
-        while not ended.wait(REPORT_EVERY_S):
-            try:
-                if objects.exists(uri):
-                    logger.info("%s", objects.read_bytes(uri).decode())
-            except GenreRayError as error:
-                logger.warning("the training goes on, its progress cannot be read: %s", error)
+    def line() -> None:
+        if objects.exists(uri):
+            logger.info("%s", objects.read_bytes(uri).decode())
 
-    thread = threading.Thread(target=watch, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return repeated(line, REPORT_EVERY_S, name="reading the progress of the training, which goes on,")

@@ -1,6 +1,5 @@
-"""Archives to vectors: reading beside parsing on two cores, and bzip2 on several."""
+"""Archives to vectors: reading beside parsing on two cores."""
 
-import bz2
 import io
 import tarfile
 import time
@@ -17,11 +16,9 @@ from genre_ray.runs.ahead import read_ahead
 from genre_ray.runs.allocation import keep_freed_memory
 from genre_ray.runs.stages import ShardSize
 from genre_ray.sources.documents.archives import read_archive
-from genre_ray.sources.documents.bzip2 import bzip2_blocks
 from genre_ray.sources.documents.source import DocumentSource
 
 DOCUMENTS, SHARD = 4_000, ShardSize(5_000)
-PACKED_BYTES = 150 * 2**20
 
 
 def benchmarks(scratch: Path) -> Iterator[Result]:
@@ -67,23 +64,6 @@ def benchmarks(scratch: Path) -> Iterator[Result]:
         lambda: DOCUMENTS / seconds(lambda: tarfile_read(packed)),
         unit="documents/s",
     )
-    yield from bzip2(packed)
-
-
-def bzip2(packed: bytes) -> Iterator[Result]:
-    content = zstandard.ZstdDecompressor().stream_reader(packed).read(PACKED_BYTES)
-    stored = bz2.compress(content)
-
-    def blocks(threads: int) -> float:
-        return len(content) / 2**20 / seconds(lambda: exhaust(bzip2_blocks(io.BytesIO(stored), threads)))
-
-    def standard() -> float:
-        with bz2.BZ2File(io.BytesIO(stored)) as file:
-            return len(content) / 2**20 / seconds(lambda: exhaust(iter(lambda: file.read1(2**20), b"")))
-
-    options = {"unit": "MiB/s", "repetitions": 3}
-    yield compare("bzip2 on two threads, beside one", lambda: blocks(2), lambda: blocks(1), at_least=1.7, **options)
-    yield compare("bzip2 on one thread, beside Python's bz2", lambda: blocks(1), standard, **options)
 
 
 def tarfile_read(packed: bytes) -> None:

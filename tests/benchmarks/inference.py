@@ -39,8 +39,8 @@ from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.features.scaling import fit_scaling
 from genre_ray.models.preparation import Standardise
 from genre_ray.runs import cluster
-from genre_ray.sources.documents.archives import RawDocument
-from genre_ray.sources.documents.source import documents_outcome
+from genre_ray.sources.documents.raw import RawDocument
+from genre_ray.sources.documents.table import documents_outcome
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import EXAMPLES
 from genre_ray.training.systems import find_system

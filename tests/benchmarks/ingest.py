@@ -31,8 +31,8 @@ from genre_ray.features.essentia.columns import (
 from genre_ray.features.essentia.documents import ParseDocuments
 from genre_ray.features.essentia.flatten import LEVELS, SHARPS
 from genre_ray.features.essentia.vectors import read_vectors
-from genre_ray.sources.documents.archives import RawDocument
-from genre_ray.sources.documents.source import documents_outcome
+from genre_ray.sources.documents.raw import RawDocument
+from genre_ray.sources.documents.table import documents_outcome
 
 # New documents in each of five repetitions: 20,000 in all. The slowest reference takes a quarter of them.
 DOCUMENTS = 4_000

@@ -24,7 +24,7 @@ from harness import Result, compare, figure, seconds  # noqa: E402
 from genre_ray.runs.inventory import Inventory  # noqa: E402
 from genre_ray.runs.plan import settle_plans  # noqa: E402
 from genre_ray.runs.stages import ShardSize  # noqa: E402
-from genre_ray.sources.documents.archives import is_document  # noqa: E402
+from genre_ray.sources.documents.raw import is_document  # noqa: E402
 from genre_ray.sources.documents.source import DocumentSource  # noqa: E402
 from genre_ray.storage import objects, s3  # noqa: E402
 

@@ -21,9 +21,9 @@ from genre_ray.outcomes import REJECTED_ROW, Outcome, Rejection
 from genre_ray.runs.batch import run_batch
 from genre_ray.runs.plan import WorkItem
 from genre_ray.runs.stages import Chunk, Compute, Resources, ShardSize
-from genre_ray.sources.documents.archives import RawDocument
-from genre_ray.sources.documents.source import DOCUMENTS, documents_outcome
-from genre_ray.storage.objects import StoredFile
+from genre_ray.sources.documents.raw import RawDocument
+from genre_ray.sources.documents.table import DOCUMENTS, documents_outcome
+from genre_ray.storage.files import StoredFile
 
 FEW, MANY, SHARDS = 20_000, 1_000_000, 10_000
 CHUNK, MODELS = 64, 512

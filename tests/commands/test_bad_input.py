@@ -145,7 +145,7 @@ def test_more_rejections_than_allowed_end_with_3(catalog, job):
     code, log = job(ingest, ingest.IngestConfiguration, *argv)
 
     assert code == 3
-    assert "18 rows were rejected, max_rejected allows 17" in log
+    assert "18 rows were rejected, but --max-rejected allows 17" in log
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_an_empty_folder(refused, tmp_path):
     log = refused(ingest, "--inputs", str(tmp_path / "empty"))
 
     assert "expected documents (.json) or archives of them" in log
-    assert "found nothing; check the address" in log
+    assert "found nothing; check the path" in log
 
 
 def test_a_folder_of_something_else(refused, tmp_path):
@@ -208,7 +208,7 @@ def test_an_output_inside_of_the_inputs(job, sample):
     code, log = job(ingest, ingest.IngestConfiguration, "--inputs", f"{sample}/acousticbrainz/", "--output", inside)
 
     assert code == 2
-    assert "expected an output outside of the inputs" in log
+    assert "choose an --output outside of the inputs" in log
     assert not Path(inside).exists()
 
 
@@ -288,7 +288,7 @@ def test_predictions_that_are_none(refused, catalog, sample, tmp_path):
     run = tmp_path / "run.tsv"
     run.write_text("song\n")
 
-    assert "expected a Delta table" in refused(evaluate, "--predictions", str(tmp_path), "--ground-truth", truth)
+    assert "there is no Delta table" in refused(evaluate, "--predictions", str(tmp_path), "--ground-truth", truth)
     assert "at least one label" in refused(evaluate, "--run", str(run), "--ground-truth", truth)
 
 

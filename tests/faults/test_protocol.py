@@ -33,7 +33,7 @@ from genre_ray.runs.segment import Segment, Session
 from genre_ray.runs.stages import Chunk, Resources, ShardCounter, ShardSize, compute, open_stages
 from genre_ray.runs.watchdog import Limits
 from genre_ray.storage import history, objects, tables, transactions
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 ROWS_PER_SHARD, COMMIT_SHARDS, DELAYED = 3, 3, 2
 IN_FLIGHT = COMMIT_SHARDS + 2 * (DELAYED + 1)

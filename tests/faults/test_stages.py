@@ -24,7 +24,7 @@ from genre_ray.runs.plan import WorkItem, settle_plans
 from genre_ray.runs.stages import Chunk, Resources, ShardCounter, ShardSize
 from genre_ray.runs.verify import verify
 from genre_ray.storage import tables
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 # Workers cannot import a test.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -23,9 +23,10 @@ from genre_ray.features.essentia.flatten import flatten
 from genre_ray.features.essentia.vectors import read_vectors, warm_up
 from genre_ray.outcomes import Reason, Rejection
 from genre_ray.runs.watchdog import Limits, Watchdog
-from genre_ray.sources.documents.archives import RawDocument, read_archive
+from genre_ray.sources.documents.archives import read_archive
 from genre_ray.sources.documents.parse import Document, parse_document
-from genre_ray.sources.documents.source import documents_outcome
+from genre_ray.sources.documents.raw import RawDocument
+from genre_ray.sources.documents.table import documents_outcome
 from genre_ray.storage import tables
 
 SHORT = settings(max_examples=500, suppress_health_check=list(HealthCheck))

@@ -1,4 +1,4 @@
-"""Guards how two taxonomies are related: the relations' meaning, equal names, parents, and JKU's combination.
+"""Guards how two taxonomies are related: the relations' meaning, equal names and parents.
 
 The sharpest cases are made by hand with counts from which the relation is plain; the real ones are Emotify's two
 taxonomies of the same recordings.
@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from genre_ray.labels.co_occurrence import CoOccurrence
-from genre_ray.labels.mapping import Relations, Rule, combine
+from genre_ray.labels.mapping import Relations, Rule
 from genre_ray.labels.space import label_matrix
 from genre_ray.labels.taxonomy import Taxonomy
 from genre_ray.truth.ground_truth import read_ground_truth
@@ -135,21 +134,3 @@ def test_the_two_taxonomies_of_emotify():
     weight = {(row.from_label, row.to_label): row.weight for row in related.rows("tags", "folder")}
     tagged = [recording for recording in shared if "rock" in sides[0][recording]]
     assert weight[("rock", "pop")] == sum("pop" in sides[1][recording] for recording in tagged) / len(tagged)
-
-
-@given(st.data())
-def test_the_combination_is_jkus(data):
-    sizes = [data.draw(st.integers(1, 4)) for _ in range(data.draw(st.integers(1, 4)))]
-    recordings, own_labels = 3, sizes[0]
-    unit = {"elements": st.floats(0, 1)}
-    own = data.draw(arrays(float, (recordings, own_labels), **unit))
-    others = [
-        (data.draw(arrays(float, (recordings, size), **unit)), data.draw(arrays(float, (size, own_labels), **unit)))
-        for size in sizes[1:]
-    ]
-    found = combine(own, others)
-    for n in range(recordings):
-        for k in range(own_labels):
-            sums = [sum(scores[n, a] * similar[a, k] for a in range(len(similar))) for scores, similar in others]
-            expected = (own[n, k] + sum(sums) / len(sums)) / 2 if sums else own[n, k]
-            assert found[n, k] == pytest.approx(expected)

@@ -24,7 +24,7 @@ from genre_ray.runs.segment import Session
 from genre_ray.runs.stages import Chunk, ShardCounter, ShardSize
 from genre_ray.runs.watchdog import Limits
 from genre_ray.storage import tables
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 CHUNK_ROWS = 5
 

@@ -9,7 +9,7 @@ from genre_ray.errors import InputError
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.plan import settle_plans
 from genre_ray.sources.documents.source import DocumentSource
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 NAMES = ["b", "a", "Z", "a/b", "a-b", "ü", "\udcff", "\U0001f3b5", "line\nbreak", "a b"]
 

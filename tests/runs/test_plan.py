@@ -16,7 +16,7 @@ from genre_ray.runs import plan as plan_module
 from genre_ray.runs.inventory import Inventory
 from genre_ray.runs.plan import WorkItem, read_plans, settle_plans
 from genre_ray.storage import objects
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 
 def files(*names):
@@ -179,14 +179,14 @@ def test_a_relative_address_is_of_the_drivers_folder(tmp_path, monkeypatch):
 def test_a_damaged_plan_is_named(tmp_path, content):
     uri = objects.join(str(tmp_path), "_run", "plan-0000.jsonl.gz")
     objects.write_bytes(uri, content)
-    with pytest.raises(StorageError, match=f"{uri}: expected a stored plan, found: .*; restore it"):
+    with pytest.raises(StorageError, match=f"{uri}: this plan is damaged .*; restore the file"):
         settle(str(tmp_path), files("a"), cut, 7)
 
 
 def test_a_work_item_that_its_chunk_lacks_is_named(tmp_path):
     (plan,) = settle(str(tmp_path), files("a"), cut, 7)
     (left,) = plan.remaining(lambda name: 0)
-    with pytest.raises(StorageError, match="expected the work item 0000-x, found none"):
+    with pytest.raises(StorageError, match="the work item 0000-x is missing"):
         left._replace(item="0000-x").read_item("session")
 
 

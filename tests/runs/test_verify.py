@@ -136,12 +136,12 @@ def test_a_shard_without_its_rejected_rows_breaks_the_law(output, caplog):
     shutil.rmtree(output / "rejected")
     tables.create_table(str(output / "rejected"), tables.open_table(str(output / "data")).schema().to_arrow(), {})
     assert check(output) == 1
-    assert "expected 5 rows kept, rejected or erased, found 4" in caplog.text
+    assert "expected 5 rows (accepted, rejected or erased), found 4" in caplog.text
     assert "item 0000-n001" not in caplog.text  # its kind does not tell how many rows it has
 
 
 def test_nothing_there_is_no_soundness(tmp_path):
-    with pytest.raises(InputError, match="found none"):
+    with pytest.raises(InputError, match="no table, bundle or run found"):
         check(tmp_path / "no")
     with pytest.raises(ConfigurationError, match="--delete needs --gc"):
         check(tmp_path, delete=True)
@@ -163,10 +163,10 @@ def test_gc_takes_old_orphans_when_asked_and_nothing_else(output, numbers_of, ca
     assert check(output, gc=True) == 0
     assert check(output, gc=True, delete=True, dry_run=True) == 0
     assert set(output.rglob("*")) == before
-    assert f"would remove: {paths[old]}" in caplog.text
+    assert f"would delete: {paths[old]}" in caplog.text
     assert check(output, gc=True, delete=True) == 0
     assert before - set(output.rglob("*")) == {paths[old]}
-    assert "1 orphans are younger than 7 days" in caplog.text
+    assert "kept 1 orphans younger than 7 days" in caplog.text
 
 
 def test_erased_rows_are_gone_do_not_come_back_and_are_accounted_for(
@@ -180,7 +180,7 @@ def test_erased_rows_are_gone_do_not_come_back_and_are_accounted_for(
     assert "would erase 2 rows" in caplog.text
     assert rows(ledger) == before
     assert remove(output, "f000/0", recordings_file=str(ids), bundles=[str(bundle)]) == 0
-    assert f"bundle {bundle} learnt from 1 of the recordings" in caplog.text
+    assert f"bundle {bundle} was trained, validated or tested on 1 of the recordings" in caplog.text
     assert rows(ledger) == sorted(set(before) - {"f000/0", "f000/1"})
     assert check(output) == 0
     work(str(output), numbers_of(12, 4))
@@ -230,7 +230,7 @@ def test_on_a_store(s3, numbers_of, caplog, work):
     part = tables.list_parts(ledger.data_uri)[0]
     objects.write_bytes(f"{ledger.data_uri}/{part.path}", b"x" * part.size)
     assert check(f"{s3}/out") == 1
-    assert f"{part.path}: altered" in caplog.text
+    assert f"{part.path}: changed" in caplog.text
 
 
 def test_parts_that_a_broken_off_commit_promised_are_no_orphans(output):

@@ -42,7 +42,7 @@ def parse_documents(documents: pa.Table) -> Outcome:
     """Parse documents.
 
     Args:
-        documents: with the schema `genre_ray.sources.documents.source.DOCUMENTS`.
+        documents: with the schema `genre_ray.sources.documents.table.DOCUMENTS`.
 
     Returns:
         Accepted rows of the features table, and rejected rows.

@@ -13,9 +13,11 @@ import zstandard
 
 from genre_ray.errors import InputError, NotFoundError
 from genre_ray.outcomes import Reason
-from genre_ray.sources.documents.archives import RawDocument, is_archive, is_document, read_archive, read_file
+from genre_ray.sources.documents.archives import is_archive, read_archive
+from genre_ray.sources.documents.files import read_file
+from genre_ray.sources.documents.raw import RawDocument, is_document
 from genre_ray.storage import objects
-from genre_ray.storage.objects import StoredFile
+from genre_ray.storage.files import StoredFile
 
 COMPRESSIONS = {
     ".tar": bytes,
@@ -177,7 +179,7 @@ def test_a_planned_file_that_is_gone_is_an_error(tmp_path):
     path.write_bytes(b"{}")
     file = stored(path)
     path.unlink()
-    with pytest.raises(NotFoundError, match=r"song.json: this input was listed .* --resume"):
+    with pytest.raises(NotFoundError, match=r"song.json: this input existed .* --resume"):
         read_file(file)
 
 

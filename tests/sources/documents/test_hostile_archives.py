@@ -292,7 +292,7 @@ def test_an_archive_with_more_members_than_the_limit_ends_there():
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tar.bz2", ".tar.zst"])
 def test_an_archive_that_expands_without_bound_ends_at_the_limit(suffix, monkeypatch):
-    monkeypatch.setattr("genre_ray.sources.documents.archives._EXPANSION_FLOOR_BYTES", 2**20)
+    monkeypatch.setattr("genre_ray.sources.documents.content.FREE_BYTES", 2**20)
     bomb = GOOD + header("big.json", 2**24) + bytes(2**24) + GOOD + END
     payload = COMPRESSIONS[suffix](bomb)
     items = read(payload, f"a{suffix}", max_expansion=100)
@@ -319,4 +319,4 @@ def test_a_pipe_among_the_inputs_is_a_row_and_does_not_block(tmp_path, name):
     (row,) = rejected.to_pylist()
     assert accepted.num_rows == 0
     assert row["reason"] == (Reason.UNREADABLE if name == "song.json" else Reason.ARCHIVE_UNREADABLE)
-    assert "a file that is not a regular one" in row["detail"]
+    assert "a file that is not a regular file" in row["detail"]
