@@ -55,13 +55,13 @@ class Settings(BaseModel):
 
 
 class Description(Settings):
-    """A group of values that are stored beside results: settings whose numbers are finite."""
+    """A group of values that are stored with results. Unlike `Settings` it allows only finite numbers."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
 
 def first_error(error: ValidationError) -> str:
-    """The first value of stored content that is wrong, by its path, and why."""
+    """Describe the first error of a validation: the path of the wrong value, and what is wrong with it."""
     wrong = error.errors(include_url=False)[0]
     return f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg'].removeprefix('Value error, ')}"
 
@@ -72,7 +72,7 @@ def _finite(value: JsonValue) -> JsonValue:
 
 
 Json = Annotated[JsonValue, AfterValidator(_finite)]
-"""Any JSON value. The numbers in it are finite, which pydantic's own type does not check."""
+"""Any JSON value whose numbers are finite, which pydantic's own type does not check."""
 
 
 class Execution(Settings):

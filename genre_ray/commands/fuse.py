@@ -18,7 +18,7 @@ from genre_ray.training.systems import find_system
 
 
 class FuseConfiguration(LearningConfiguration):
-    """Train a network over the embeddings of several bundles; OUTPUT becomes a bundle."""
+    """Train a network over the embeddings of several bundles, and write a bundle to OUTPUT."""
 
     bundles: tuple[str, ...] = Field(min_length=1, description="bundles of the system essentia, over the same features")
 

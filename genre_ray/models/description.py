@@ -1,4 +1,4 @@
-"""How a bundle states what prepares the rows of its network. Nothing here imports torch."""
+"""The description of a preparation in a bundle. This module does not import torch."""
 
 from pydantic import Field
 

@@ -275,7 +275,7 @@ def test_a_bundle_path_that_is_none(refused, catalog, bundles, name, message):
 def test_a_features_address_that_is_no_table(refused, catalog, bundles, sample, tmp_path):
     truth = str(sample / "emotify" / "folder.tsv")
     for address in (str(tmp_path / "nowhere"), catalog["output"]):
-        message = f"{address}: expected a Delta table, found none; name the table itself"
+        message = f"{address}: there is no Delta table; give the table itself"
         assert message in refused(train, "--features", address, "--taxonomy", "folder", "--ground-truth", truth)
         assert message in refused(predict, "--features", address, "--bundle", str(bundles / "other"))
     other = f"{catalog['output']}/rejected"

@@ -318,14 +318,14 @@ def test_masked_labels_change_what_is_learnt(trainings, joined_settings, tmp_pat
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"ground_truth": "t.tsv"}, "expected either sources or ground_truth, found both"),
+        ({"ground_truth": "t.tsv"}, "sources cannot be combined with ground_truth"),
         ({"taxonomy": "other"}, "expected taxonomy to be one of squashed, spelt, found other"),
-        ({"sources": {}}, "expected taxonomy and ground_truth, or sources; found no taxonomy and no ground_truth"),
+        ({"sources": {}}, "give taxonomy and ground_truth, or sources; taxonomy and ground_truth missing"),
         ({"sources": {"a": {"ground_truht": "t"}}}, "did you mean 'ground_truth'"),
         ({"sources": {"a": {"ground_truth": "t", "test_ground_truth": "t"}}}, "needs validation_ground_truth too"),
         (
             {"sources": {"a": {"ground_truth": "t", "validation_ground_truth": "v"}, "b": {"ground_truth": "t"}}},
-            "validation_ground_truth of all sources or of none",
+            "validation_ground_truth for all sources or for none",
         ),
         ({"unlabelled": "ignored"}, "unlabelled"),
     ],

@@ -97,7 +97,7 @@ def test_one_altered_byte_of_a_merged_part_is_found(ledger, place):
     content = bytearray(path.read_bytes())
     content[int(len(content) * place)] ^= 1
     path.write_bytes(content)
-    assert check(ledger)["data"].damage == [f"{path}: altered: its SHA-256 is not the one that the log has"]
+    assert check(ledger)["data"].damage == [f"{path}: changed: its SHA-256 differs from the one in the log"]
 
 
 def test_a_lost_row_is_found_in_merged_parts(ledger):
@@ -245,4 +245,4 @@ def test_on_a_store(s3, write_run, items):
     content = bytearray(objects.read_bytes(uri))
     content[30] ^= 1
     objects.write_bytes(uri, bytes(content))
-    assert check(ledger)["rejected"].damage == [f"{uri}: altered: its SHA-256 is not the one that the log has"]
+    assert check(ledger)["rejected"].damage == [f"{uri}: changed: its SHA-256 differs from the one in the log"]

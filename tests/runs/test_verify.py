@@ -114,12 +114,18 @@ def drop_last_commit(output):
 DAMAGE = {
     "missing part": (lambda out: first_part(out).unlink(), "missing"),
     "truncated part": (lambda out: os.truncate(first_part(out), 99), "found 99"),
-    "altered part": (lambda out: flip(first_part(out)), "altered: expected a SHA-256"),
-    "altered rejected part": (lambda out: flip(first_part(out, "rejected")), "altered: expected a SHA-256"),
+    "altered part": (lambda out: flip(first_part(out)), "changed: its SHA-256 does not start"),
+    "altered rejected part": (lambda out: flip(first_part(out, "rejected")), "changed: its SHA-256 does not start"),
     "lost commit": (drop_last_commit, "work items are not complete"),
-    "lost table": (lambda out: shutil.rmtree(out / "data"), "expected one table beside the rejected one, found none"),
-    "broken log": (lambda out: (out / "data" / "_delta_log" / f"{1:020d}.json").write_text("{"), "a readable log"),
-    "lost plan": (lambda out: (out / "_run" / "plan-0000.jsonl.gz").write_bytes(b"x"), "a run's tables and plan"),
+    "lost table": (
+        lambda out: shutil.rmtree(out / "data"),
+        "expected one table besides the rejected table, found none",
+    ),
+    "broken log": (lambda out: (out / "data" / "_delta_log" / f"{1:020d}.json").write_text("{"), "log cannot be read"),
+    "lost plan": (
+        lambda out: (out / "_run" / "plan-0000.jsonl.gz").write_bytes(b"x"),
+        "the run's tables or plans cannot be read",
+    ),
 }
 
 
@@ -214,7 +220,7 @@ def test_parts_of_other_writers_are_checked_by_size_and_rows(output, tmp_path):
     assert (found["data"]["by_checksum"], found["data"]["by_size_and_rows"]) == (3, 1)
     assert (found["data"]["state"], found["out"]["rows_of_shards"][:16]) == ("sound", "checked in total")
     assert found["out"]["damage"] == [
-        f"{output}: expected 16 rows kept, rejected or erased in both tables, found 15",
+        f"{output}: expected 16 rows (accepted, rejected or erased) in both tables, found 15",
     ]
     foreign = next(part for part in tables.list_parts(uri) if history.shard_of(part.path).startswith("part-"))
     os.truncate(output / "data" / foreign.path, 50)
