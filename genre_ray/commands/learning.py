@@ -96,7 +96,7 @@ class LearningConfiguration(IdentifierConfiguration):
     )
     split: Split = Split()
     decisions: DecisionSettings = DecisionSettings()
-    rules: dict[str, Any] = Field({}, description="training rules to change, e.g. learning_rate; default: as published")
+    rules: dict[str, Any] = Field({}, description="training rules to change, e.g. learning_rate")
     network: dict[str, Any] = Field({}, description="network settings to change; default: as published")
     licences: Licences = Licences()
 

@@ -105,8 +105,8 @@ def test_a_prediction_brings_the_gpu_node(run, ingested, trained):
 @pytest.mark.parametrize(
     ("setting", "found"),
     [
-        ("execution.cpus_per_learner=3", r"a learner reserves 3 CPU, but no node of the cluster can have that"),
-        ("execution.gpus_per_learner=2", r"a learner reserves 1 CPU, 2 GPU, but no node of the cluster can have that"),
+        ("execution.cpus_per_learner=3", r"a learner reserves 3 CPU, but no node of the cluster has that much"),
+        ("execution.gpus_per_learner=2", r"a learner reserves 1 CPU, 2 GPU, but no node of the cluster has that much"),
         ("execution.learners=9", r"9 workers with 1 CPU each must run at the same time, but .* has room for 8\."),
     ],
 )

@@ -62,8 +62,8 @@ def test_what_no_node_can_have_is_refused(known_as):
     with pytest.raises(ConfigurationError) as caught:
         refuse_impossible(Resources(100), "execution.cpus_per_worker", name="a worker of `parse`")
     assert str(caught.value) == (
-        "a worker of `parse` reserves 100 CPU, but no node of this machine can have that: the nodes have 2 CPU, "
-        "8192 MiB each. Lower execution.cpus_per_worker, or use a cluster with larger nodes"
+        "a worker of `parse` reserves 100 CPU, but no node of this machine has that much: the nodes have 2 CPU, "
+        "8192 MiB. Lower execution.cpus_per_worker, or use a cluster with larger nodes"
     )
     for impossible in (Resources(1, 1), Resources(1, 0.1), Resources(1, 0, 9000)):
         with pytest.raises(ConfigurationError, match="no node of this machine"):
