@@ -91,8 +91,8 @@ class LearningConfiguration(IdentifierConfiguration):
     )
     unlabelled: Literal["negative", "masked"] = Field(
         "negative",
-        description="with several sources: whether labels of a source are negative or masked (left out of the loss) for "
-        "recordings that it did not annotate",
+        description="with several sources: whether labels of a source are negative or masked (left out of the loss) "
+        "for recordings that it did not annotate",
     )
     split: Split = Split()
     decisions: DecisionSettings = DecisionSettings()
