@@ -1,8 +1,7 @@
 """Combine the predictions and the truth of recordings to those of release groups or artists.
 
 The probabilities of a group are the means over its recordings: the expected share of them that has the label. The
-    policy
-labels groups as it labels recordings. The true labels of a group are all labels that any of its recordings has.
+policy labels groups as it labels recordings. The true labels of a group are all labels that any of its recordings has.
 """
 
 from collections.abc import Collection, Mapping

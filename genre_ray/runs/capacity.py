@@ -1,9 +1,8 @@
 """Find out the maximum size of the cluster, and refuse requests that it can never satisfy.
 
 Ray 2.60 has no public API for the limits of an autoscaler. Two cases are known: a cluster that `cluster.connect`
-    started
-on this machine never grows, and the head of a cluster that `ray up` started has the autoscaling configuration. In all
-other cases (KubeRay, a driver on another machine) the maximum is unknown, and nothing is refused.
+started on this machine never grows, and the head of a cluster that `ray up` started has the autoscaling configuration.
+In all other cases (KubeRay, a driver on another machine) the maximum is unknown, and nothing is refused.
 """
 
 import logging

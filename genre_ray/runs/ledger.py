@@ -5,10 +5,9 @@ A shard is committed if the data table has its transaction `run_id/item/index`. 
 parts are compacted or rewritten. Only the last shard of an item can be empty, so a version is never 0.
 
 The rejected table is committed first. So a committed shard has all its rows: accepted rows + rejected rows = rows in.
-    The
-first commit also decides which attempt counts, and its note lists the data parts of that attempt. This matters because
-two attempts may reject different rows (after a read error or a timeout), and must not be mixed. The log refuses a
-second attempt, whose parts become orphans.
+The first commit also decides which attempt counts, and its note lists the data parts of that attempt. This matters
+because two attempts may reject different rows (after a read error or a timeout), and must not be mixed. The log refuses
+a second attempt, whose parts become orphans.
 """
 
 import json

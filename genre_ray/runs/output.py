@@ -3,9 +3,7 @@
 An output has *records* that contain the identity of its run: the properties of a table, or a JSON document. Only one
 run can create a record. A document is written last, because it completes its output; until then a claim under
 `OUTPUT/_run` takes its place. Guarantees: of several runs that claim the same output exactly one succeeds. The others
-are refused,
-    and
-the message lists the differences. Nothing is created in the output of another run.
+are refused, and the message lists the differences. Nothing is created in the output of another run.
 """
 
 import json

@@ -1,9 +1,8 @@
 """One interface to local files and to objects of an S3 store, addressed by a path or an `s3://` URI.
 
 Guarantees: readers see a written object completely or not at all. Of several concurrent calls of `put_if_absent`
-    exactly
-one returns True, even if the store's response was lost. `list_files` is sorted. Throttling, timeouts and resets are
-retried, and raise a StorageError in the end. Credentials come from the usual AWS chain, the endpoint from
+exactly one returns True, even if the store's response was lost. `list_files` is sorted. Throttling, timeouts and resets
+are retried, and raise a StorageError in the end. Credentials come from the usual AWS chain, the endpoint from
 `AWS_ENDPOINT_URL`.
 """
 

@@ -1,8 +1,7 @@
 """Delta tables: create them, append Parquet parts, and read them.
 
 A part is a Parquet file of a table. Guarantees: the name of a part contains the SHA-256 of its content and is unique
-    per
-attempt. Readers see a commit completely or not at all. Of several commits with the same transaction id at most one
+per attempt. Readers see a commit completely or not at all. Of several commits with the same transaction id at most one
 succeeds. If the response to a commit was lost, the log is checked before the commit is retried.
 """
 

@@ -322,7 +322,10 @@ def test_masked_labels_change_what_is_learnt(trainings, joined_settings, tmp_pat
         ({"taxonomy": "other"}, "expected taxonomy to be one of squashed, spelt, found other"),
         ({"sources": {}}, "give taxonomy and ground_truth, or sources; taxonomy and ground_truth missing"),
         ({"sources": {"a": {"ground_truht": "t"}}}, "did you mean 'ground_truth'"),
-        ({"sources": {"a": {"ground_truth": "t", "test_ground_truth": "t"}}}, "needs validation_ground_truth too"),
+        (
+            {"sources": {"a": {"ground_truth": "t", "test_ground_truth": "t"}}},
+            "needs validation_ground_truth; give both",
+        ),
         (
             {"sources": {"a": {"ground_truth": "t", "validation_ground_truth": "v"}, "b": {"ground_truth": "t"}}},
             "validation_ground_truth for all sources or for none",

@@ -148,7 +148,7 @@ def _faults(rooms: Rooms) -> Iterator[tuple[Reason, str, str]]:
     for category in CATEGORIES:
         column, value = f"tonal.{category.name}", rooms["tonal"].get(category.name)
         if value is None:
-            yield Reason.MISSING_VALUE, column, "missing or null"
+            yield Reason.MISSING_VALUE, column, "expected a string, found nothing"
         elif not isinstance(value, str):
             yield Reason.WRONG_TYPE, column, f"expected a string, found {_kind(value)}"
         elif value not in _one_hot(category):
@@ -157,7 +157,7 @@ def _faults(rooms: Rooms) -> Iterator[tuple[Reason, str, str]]:
 
 def _value_faults(value: Any, column: str, shape: tuple[int, ...]) -> Iterator[tuple[Reason, str, str]]:
     if value is None:
-        yield Reason.MISSING_VALUE, column, "missing or null"
+        yield Reason.MISSING_VALUE, column, "expected a value, found nothing"
     elif shape:
         if not isinstance(value, list) or len(value) != shape[0]:
             yield Reason.WRONG_SHAPE, column, f"expected a list of {shape[0]}, found {_kind(value)}"

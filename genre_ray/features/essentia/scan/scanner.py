@@ -6,8 +6,7 @@ or merely unusual (an escape in a key, a number of forty digits), makes the scan
 
 Positions in the text are addresses, because Numba counts references to arrays. The scanner never reads outside its
 buffer: the text is copied between zero bytes, which end every search, and no step reads more than `MARGIN` bytes beyond
-    a
-checked byte. The scanner releases the GIL for all documents of a call.
+a checked byte. The scanner releases the GIL for all documents of a call.
 """
 
 from collections.abc import Callable
