@@ -263,7 +263,7 @@ def test_a_bundle_of_another_schema_is_not_fused(refused, catalog, bundles, samp
         ("nowhere", "expected a bundle (a folder with model.json), found none; train one or correct the path"),
         ("begun", "expected a bundle (a folder with model.json), found none"),
         ("foreign", "expected JSON, found"),
-        ("altered", "restore the bundle"),
+        ("altered", "this file was changed"),
     ],
 )
 def test_a_bundle_path_that_is_none(refused, catalog, bundles, name, message):
