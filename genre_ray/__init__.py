@@ -1,7 +1,7 @@
 """Genre labels for large music catalogs, on Ray.
 
-AcousticBrainz documents or audio go in; calibrated, taxonomy-aware genre labels come out, on one laptop or on
-a cluster, through the same jobs. README.md shows the jobs, CONTRIBUTING.md how the rooms are laid out.
+genre_ray reads AcousticBrainz documents and writes calibrated, taxonomy-aware genre labels. The same jobs run on a
+laptop and on a cluster. README.md describes the jobs. CONTRIBUTING.md describes the packages inside this one.
 """
 
 # A constant, not package metadata: a job package (`ray job submit --working-dir .`) is imported without being

@@ -1,7 +1,8 @@
-"""Settings of a job: one YAML file, `--set` and flags over it, refused when anything in it is not understood.
+"""The configuration of a job: a YAML file, overridden by `--set` and by flags.
 
-Every job's configuration is a frozen model derived from `JobConfiguration`. Its *identity* is what decides the
-result; everything else (where to, how many workers, whether to resume) may change between a run and its resume.
+A configuration with an unknown key, a wrong value or a credential is refused. Every job's configuration is a frozen
+model derived from `JobConfiguration`. Its *identity* is the part that decides the result. The rest (the output, the
+number of workers, whether to resume) may differ between a run and its resume.
 """
 
 import argparse
@@ -21,13 +22,13 @@ from genre_ray.errors import ConfigurationError
 
 C = TypeVar("C", bound="JobConfiguration")
 
-# Aliases let a few lines of YAML stand for more values than any memory holds: what was found is shown in part.
+# A few lines of YAML with aliases can stand for more values than fit in memory, so messages show values in part.
 _shown = reprlib.Repr()
 _shown.maxlevel, _shown.maxstring, _shown.maxother = 3, 300, 300
 
 
 class Settings(BaseModel):
-    """A group of settings: immutable, and without room for unknown keys."""
+    """A group of settings. It is immutable and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -36,14 +37,15 @@ class Settings(BaseModel):
         """Validate `settings`.
 
         Raises:
-            ConfigurationError: names each key that is unknown (with the nearest one that is known), missing or wrong;
-                or the first that carries a credential, whose value it does not repeat.
+            ConfigurationError: a key is unknown, missing or has a wrong value; the message names each of them, and the
+                nearest known key for an unknown one. Or a setting holds a credential; the message names the setting but
+                does not show its value.
         """
         if (key := find_credential(settings)) is not None:
             raise ConfigurationError(
-                f"{origin}: {key!r} looks like a credential; expected none here, since settings are stored beside the "
-                "results. Take it out and give it by the usual AWS chain (environment, profile, role), and replace "
-                "it where others may have read it"
+                f"{origin}: {key!r} looks like a credential. Settings are stored with the results, so they must not "
+                "contain credentials. Remove it, use the usual AWS chain (environment, profile, role) instead, and "
+                "replace the credential if others may have read this configuration"
             )
         try:
             return cls.model_validate(settings)
@@ -53,13 +55,13 @@ class Settings(BaseModel):
 
 
 class Description(Settings):
-    """A group of values that are stored beside results: settings whose numbers are finite."""
+    """A group of values that are stored with results. Unlike `Settings` it allows only finite numbers."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
 
 def first_error(error: ValidationError) -> str:
-    """The first value of stored content that is wrong, by its path, and why."""
+    """Describe the first error of a validation: the path of the wrong value, and what is wrong with it."""
     wrong = error.errors(include_url=False)[0]
     return f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg'].removeprefix('Value error, ')}"
 
@@ -70,65 +72,63 @@ def _finite(value: JsonValue) -> JsonValue:
 
 
 Json = Annotated[JsonValue, AfterValidator(_finite)]
-"""Any JSON value. The numbers in it are finite, which pydantic's own type does not check."""
+"""Any JSON value whose numbers are finite, which pydantic's own type does not check."""
 
 
 class Execution(Settings):
     """Execution settings.
 
     They do not change which rows are written; training may find a different model of equal quality. `workers` and
-    `*_per_worker` are for the jobs that work on rows (`ingest`, `predict`), `learners` and `*_per_learner` for those
+    `*_per_worker` apply to jobs that process rows (`ingest`, `predict`). `learners` and `*_per_learner` apply to jobs
     that train (`train`, `fuse`).
     """
 
     workers: int | None = Field(
         None,
         ge=1,
-        description="most workers of a stage at the same time; as many as the cluster can run when not given",
+        description="maximum number of workers per stage; default: as many as the cluster can run",
     )
-    cpus_per_worker: float = Field(1.0, gt=0, allow_inf_nan=False, description="CPUs that a worker reserves")
+    cpus_per_worker: float = Field(1.0, gt=0, allow_inf_nan=False, description="CPUs reserved per worker")
     gpus_per_worker: float = Field(
         0.0,
         ge=0,
         allow_inf_nan=False,
-        description="GPUs that a worker of a stage with a network reserves; a fraction shares one",
+        description="GPUs reserved per worker of a stage that runs a network; with a fraction, workers share a GPU",
     )
-    learners: int = Field(1, ge=1, description="training processes that learn together")
-    cpus_per_learner: float = Field(1.0, gt=0, allow_inf_nan=False, description="CPUs that a learner reserves")
+    learners: int = Field(1, ge=1, description="number of processes that train one model together")
+    cpus_per_learner: float = Field(1.0, gt=0, allow_inf_nan=False, description="CPUs reserved per learner")
     gpus_per_learner: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="GPUs that a learner reserves; 0 trains on CPUs"
+        0.0, ge=0, allow_inf_nan=False, description="GPUs reserved per learner; 0 trains on CPUs"
     )
     training_memory_mib: int = Field(
-        1024, ge=1, description="memory for the rows of a learner; rows that need more are streamed from storage"
+        1024, ge=1, description="MiB of training rows that a learner holds; larger data are streamed from storage"
     )
-    rows_per_shard: int = Field(5000, ge=1, description="rows per shard, which is committed as a whole")
-    mib_per_shard: int = Field(
-        512, ge=1, description="MiB of rows as they are read that close a shard before it has rows_per_shard rows"
-    )
-    core_hour_price: float | None = Field(None, ge=0, description="price of one CPU per hour, for a dry run's estimate")
-    gpu_hour_price: float | None = Field(None, ge=0, description="price of one GPU per hour, for a dry run's estimate")
+    rows_per_shard: int = Field(5000, ge=1, description="maximum rows per shard; a shard is committed as a whole")
+    mib_per_shard: int = Field(512, ge=1, description="maximum MiB of input rows per shard")
+    core_hour_price: float | None = Field(None, ge=0, description="price of one CPU per hour, for --dry-run")
+    gpu_hour_price: float | None = Field(None, ge=0, description="price of one GPU per hour, for --dry-run")
     item_timeout_s: float = Field(
         60.0,
         ge=0.1,
         allow_inf_nan=False,
-        description="seconds for one row, above what an idle worker takes, after a worker died; a worker that hangs is "
-        "ended after ten times as long",
+        description="time limit in seconds per row when a failed shard is retried row by row; a worker that makes no "
+        "progress for ten times as long is killed",
     )
     item_memory_mib: int = Field(
-        4096, ge=64, description="MiB for one row, above what an idle worker takes, after a worker died"
+        4096, ge=64, description="memory limit in MiB per row when a failed shard is retried row by row"
     )
 
 
 class JobConfiguration(Settings):
-    """What every job understands."""
+    """The settings that every job has."""
 
     PLACEMENT: ClassVar[frozenset[str]] = frozenset({"output", "resume", "dry_run", "max_rejected", "execution"})
 
-    output: str = Field(description="folder or s3:// URI that receives the result")
-    limit: int | None = Field(None, ge=1, description="take only the first N inputs of the plan")
-    resume: bool = Field(False, description="go on with the run that the output already holds, if it is this one")
-    dry_run: bool = Field(False, description="list what would be done and stop")
-    max_rejected: int | None = Field(None, ge=0, description="end with exit code 3 when more rows are rejected")
+    output: str = Field(description="folder or s3:// URI to write the result to")
+    limit: int | None = Field(None, ge=1, description="process only the first N inputs")
+    resume: bool = Field(False, description="continue the run in the output folder; its settings must be the same")
+    dry_run: bool = Field(False, description="show what would be done, without writing anything")
+    max_rejected: int | None = Field(None, ge=0, description="exit with code 3 if more rows than this are rejected")
     execution: Execution = Execution()
 
     def identity(self) -> dict[str, Any]:
@@ -137,11 +137,17 @@ class JobConfiguration(Settings):
 
 
 def load_configuration(cls: type[C], argv: list[str]) -> C:
-    """Read a job's command line: `--config FILE`, then `--set key=value`, then the flags of single settings.
+    """Read the configuration of a job from its command line.
+
+    A flag such as `--limit 5` overrides `--set limit=5`, which overrides the file given by `--config`.
+
+    Args:
+        cls: the job's configuration class.
+        argv: the command line, without the program's name.
 
     Raises:
-        ConfigurationError: what cannot be read or understood, in the user's words.
-        SystemExit: with code 2, by argparse, for flags that do not exist.
+        ConfigurationError: the file cannot be read, or a setting is unknown, missing or has a wrong value.
+        SystemExit: with code 2, for a flag that does not exist.
     """
     arguments = _parse(_parser(cls), argv)
     file, overrides = arguments.pop("config"), arguments.pop("set")
@@ -158,11 +164,15 @@ def load_configuration(cls: type[C], argv: list[str]) -> C:
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """A YAML file that holds a mapping."""
+    """Read a YAML file that contains a mapping.
+
+    Raises:
+        ConfigurationError: the file cannot be read, is not YAML or contains something else.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: expected a readable YAML file in UTF-8, found: {error}") from None
+        raise ConfigurationError(f"{path}: cannot read this file as UTF-8 text: {error}") from None
     settings = _parse_yaml(text, path)
     if settings is None:
         return {}
@@ -175,10 +185,10 @@ def _parse_yaml(text: str, origin: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        # The error's own text quotes the lines around, which may hold anything.
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "no YAML"
+        # PyYAML's own message quotes lines of the file, which may contain a credential.
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "it cannot be parsed"
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigurationError(f"{origin}: expected YAML, found: {problem}{where}") from None
+        raise ConfigurationError(f"{origin}: not valid YAML: {problem}{where}") from None
 
 
 def _assign(settings: dict[str, Any], path: list[str], value: Any) -> None:
@@ -187,9 +197,7 @@ def _assign(settings: dict[str, Any], path: list[str], value: Any) -> None:
             settings[name] = {}
         inner = settings[name]
         if not isinstance(inner, dict):
-            raise ConfigurationError(
-                f"--set {'.'.join(path)}: {name!r} is a {type(inner).__name__}, it has no keys to set"
-            )
+            raise ConfigurationError(f"--set {'.'.join(path)}: {name!r} is a {type(inner).__name__} and has no keys")
         settings = inner
     settings[path[-1]] = value
 
@@ -197,7 +205,7 @@ def _assign(settings: dict[str, Any], path: list[str], value: Any) -> None:
 def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> dict[str, Any]:
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
-        # What follows an unknown flag may be a secret.
+        # The value after an unknown flag may be a credential, so only the flags are shown.
         flags = [argument for argument in unknown if argument.startswith("-")]
         shown = [argument.partition("=")[0] if names_credential(argument) else redacted(argument) for argument in flags]
         shown = shown or [redacted(argument) for argument in unknown]
@@ -210,7 +218,12 @@ def _parser(cls: type[JobConfiguration]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=summary, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the settings below")
     parser.add_argument(
-        "--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", help="override one setting"
+        "--set",
+        nargs="+",
+        default=[],
+        action="extend",
+        metavar="KEY=VALUE",
+        help="override settings of the file, e.g. execution.workers=4",
     )
     for name, field in cls.model_fields.items():
         kind = _plain(field.annotation)
@@ -236,7 +249,7 @@ def _plain(annotation: Any) -> Any:
 
 
 def _is_flag(kind: Any) -> bool:
-    """Whether a command line can say it: a scalar or a list of scalars; mappings are for YAML and `--set`."""
+    """Whether a setting gets a flag: scalars and lists of scalars do, mappings are set by YAML or `--set`."""
     if typing.get_origin(kind) in (list, tuple):
         return all(_is_flag(part) for part in typing.get_args(kind) if part is not ...)
     return typing.get_origin(kind) is not dict and kind is not dict and not _is_settings(kind)

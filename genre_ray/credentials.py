@@ -1,4 +1,4 @@
-"""Credentials belong to the environment: none is taken from a configuration, none is shown in a message."""
+"""Recognise credentials, to refuse them in configurations and to hide them in messages."""
 
 import re
 from typing import Any
@@ -16,9 +16,9 @@ _MASK = "…"
 
 
 def find_credential(settings: Any) -> str | None:
-    """The key, with the keys around it, that has or names a credential; None when there is none.
+    """Return the dotted path of the first setting that looks like a credential, by its name or its value.
 
-    The key is masked where it is a credential itself.
+    A part of the path that is a credential itself is masked. Returns None if there is no credential.
     """
     return _find(settings, "", set())
 
@@ -28,7 +28,7 @@ def _find(settings: Any, path: str, seen: set[int]) -> str | None:
         return path if is_credential(settings) else None
     if not isinstance(settings, dict | list | tuple) or id(settings) in seen:
         return None
-    # YAML's aliases let one value stand in any number of places, itself included.
+    # A YAML alias can put one value in many places, even inside itself.
     seen.add(id(settings))
     for key, value in settings.items() if isinstance(settings, dict) else enumerate(settings):
         inner = f"{path}.{redacted(str(key))}" if path else redacted(str(key))
@@ -41,12 +41,12 @@ def _find(settings: Any, path: str, seen: set[int]) -> str | None:
 
 
 def is_credential(text: str) -> bool:
-    """Whether `text` holds what looks like one."""
+    """Whether `text` contains something that looks like a credential."""
     return _VALUES.search(text) is not None
 
 
 def redacted(text: str) -> str:
-    """`text` without what looks like a credential.
+    """Return `text` with everything that looks like a credential masked.
 
     >>> redacted("cannot reach http://me:mine@store/bucket")
     'cannot reach http://…@store/bucket'
@@ -55,6 +55,6 @@ def redacted(text: str) -> str:
 
 
 def names_credential(key: str) -> bool:
-    """Whether what a key of this name holds is one."""
+    """Whether a setting with this name holds a credential, e.g. `password` or `secretKey`."""
     words = re.split(r"[^a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", key).lower())
     return not _WORDS.isdisjoint(words) or _PAIRS.search(key) is not None

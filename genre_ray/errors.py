@@ -1,39 +1,39 @@
-"""The errors that genre_ray raises on purpose, and the exit code a job ends with for each.
+"""The exceptions that genre_ray raises, with the exit code of each.
 
-A message says what was expected, what was found and what to do. A bad row is never an error: it is a
+A message says what is wrong and what to do about it. A bad row does not raise an exception: it becomes a
 `genre_ray.outcomes.Rejection`.
 """
 
 
 class GenreRayError(Exception):
-    """Something genre_ray can explain; the job ends with `exit_code` and the message, without a traceback."""
+    """Base class. A job that fails with it logs the message without a traceback and exits with `exit_code`."""
 
     exit_code = 1
 
 
 class ConfigurationError(GenreRayError):
-    """The configuration or the arguments cannot be used."""
+    """The configuration or the command line is invalid."""
 
     exit_code = 2
 
 
 class InputError(GenreRayError):
-    """An input cannot be used as a whole: a malformed ground truth, an empty folder, a bundle of another schema."""
+    """A whole input cannot be used, e.g. a malformed ground truth, an empty folder or a bundle for other features."""
 
     exit_code = 2
 
 
 class OutputTakenError(GenreRayError):
-    """The output holds the work of another run."""
+    """The output already contains another run."""
 
     exit_code = 4
 
 
 class StorageError(GenreRayError):
-    """A store refused or lost an operation after all retries."""
+    """An operation on a file system or object store failed, after all retries."""
 
 
 class NotFoundError(StorageError):
-    """What is named is not there, or closed to this process, which trying again does not change."""
+    """An object does not exist, or this process may not access it. It is not retried."""
 
     exit_code = 2

@@ -56,8 +56,8 @@ def yaml(tmp_path):
         (["--output=x", "--set", "inputs=a"], "'inputs': .*tuple, found 'a'"),
         (["--output=x", "--set", "limit"], "--set expects key=value, found 'limit'; write e.g."),
         (["--output=x", "--set", "=3"], "--set expects key=value, found '=3'"),
-        (["--output=x", "--set", "limit=[1"], "--set limit: expected YAML"),
-        (["--output=x", "--set", "limit=1", "limit.a=2"], "--set limit.a: 'limit' is a int, it has no keys to set"),
+        (["--output=x", "--set", "limit=[1"], "--set limit: not valid YAML"),
+        (["--output=x", "--set", "limit=1", "limit.a=2"], "--set limit.a: 'limit' is a int and has no keys"),
     ],
 )
 def test_what_is_not_understood_is_refused(argv, message):
@@ -70,8 +70,8 @@ def test_what_is_not_understood_is_refused(argv, message):
     [
         ("- a\n- b\n", "expected a mapping of settings, found list"),
         ("just text", "expected a mapping of settings, found str"),
-        ("output: [", "expected YAML, found"),
-        (b"output: \xff\xfe\n", "expected a readable YAML file in UTF-8"),
+        ("output: [", "not valid YAML: "),
+        (b"output: \xff\xfe\n", "cannot read this file as UTF-8"),
         ("output: x\n1: y\n", "'1'"),
         ("output: x\nexecution:\n  wrkers: 2\n", "unknown key 'execution.wrkers'; did you mean 'workers'?"),
     ],
@@ -84,7 +84,7 @@ def test_a_file_that_is_no_configuration_is_refused_by_name(yaml, content, messa
 
 
 def test_a_missing_file_is_refused():
-    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml: expected a readable YAML file"):
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml: cannot read this file"):
         load("--config", "nowhere.yaml")
 
 

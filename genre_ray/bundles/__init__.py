@@ -1,1 +1,1 @@
-"""Bundles: a trained network with everything that is needed to use it, in one folder."""
+"""Bundles: folders with a trained network and everything that is needed to use it."""

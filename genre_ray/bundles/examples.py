@@ -1,7 +1,7 @@
-"""What a bundle learnt from: its own examples and those of every network inside it.
+"""The examples of a bundle: the recordings that it and every network inside it was trained, validated and tested on.
 
-A fusion holds networks of other bundles. Its `examples.parquet` lists their examples too, each with the id of the
-bundle that learnt from it, so that a recording can be found wherever it was learnt from.
+A fusion contains the networks of other bundles. Its `examples.parquet` lists their examples too, with the id of the
+bundle that each example belongs to.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from genre_ray.storage import schemas
 
 
 def read_examples(uri: str) -> pa.Table:
-    """Read all examples of a bundle and of the networks inside it, as `schemas.EXAMPLES`.
+    """Read the examples of a bundle and of the networks inside it, with the schema `schemas.EXAMPLES`.
 
     Raises:
-        InputError: the file is not the one that the bundle was written with, or is not such a table.
+        InputError: there is no bundle, or the file was changed or is malformed.
     """
     _, manifest = read_manifest(uri)
     try:
@@ -32,12 +32,12 @@ def read_examples(uri: str) -> pa.Table:
 
 
 def own_examples(examples: pa.Table) -> pa.Table:
-    """The rows that the bundle's own network learnt from."""
+    """Return the examples of the bundle's own network."""
     return examples.filter(pc.is_null(examples["bundle"]))
 
 
 def trained_on(examples: pa.Table) -> set[str]:
-    """The recordings that the bundle's network, or a network inside it, was trained on."""
+    """Return the recordings that the bundle's network, or a network inside it, was trained on."""
     return set(examples.filter(pc.equal(examples["part"], "train"))["recording_id"].to_pylist())
 
 
@@ -45,11 +45,11 @@ def with_inner(own: pa.RecordBatchReader, inner: Sequence[Bundle]) -> pa.RecordB
     """Add the examples of the networks inside a bundle to its own.
 
     Args:
-        own: the bundle's own examples, as `schemas.EXAMPLES`.
-        inner: the bundles that the networks were taken from. The networks inside of these count too.
+        own: the bundle's own examples, with the schema `schemas.EXAMPLES`.
+        inner: the bundles that the networks come from. Examples of networks inside these are added too.
 
     Returns:
-        The rows of `own`, then those of each bundle once.
+        The rows of `own`, then the rows of each other bundle once.
     """
     found: dict[str, pa.Table] = {}
     for bundle in inner:

@@ -1,8 +1,9 @@
-"""The files of a bundle.
+"""Read and write the files of a bundle.
 
 A bundle is a folder with `model.safetensors`, `examples.parquet` (`genre_ray.bundles.examples`), `README.md` (the card)
-and `model.json` (`genre_ray.bundles.manifest`). It is complete when `model.json`, which is written last and only if
-absent, exists. Its id is the hash of `model.json`, which holds the hashes of the other files. Nothing in it is pickled.
+and `model.json` (`genre_ray.bundles.manifest`). `model.json` is written last, and only if it does not exist; a bundle
+is complete if it exists. It contains the hashes of the other files. The id of a bundle is the hash of `model.json`. No
+file contains pickled objects.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from genre_ray.storage.files import StoredFile
 MODEL, WEIGHTS, EXAMPLES, CARD = "model.json", "model.safetensors", "examples.parquet", "README.md"
 
 MAX_MANIFEST_BYTES = 64 * 2**20
-"""Ten times the manifest of 5,000 labels with a calibration map of their own each."""
+"""The maximum size of `model.json`: ten times the size for 5,000 labels with their own calibration maps."""
 
 Tensors = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
@@ -51,8 +52,8 @@ def write_bundle(
 ) -> bool:
     """Write a bundle; return False if a complete one exists, which is not changed.
 
-    Files that an unfinished attempt left are replaced. A bundle has one writer at a time: if two ever write at once,
-    the checksums in `model.json` reveal it, and reading refuses the mixture.
+    Files of an unfinished attempt are replaced. Only one process should write a bundle at a time. If two do, the
+    checksums in `model.json` do not match, and reading raises an error.
 
     Args:
         uri: its folder.
@@ -76,12 +77,12 @@ def write_bundle(
 
 
 def is_bundle(uri: str) -> bool:
-    """Whether a complete bundle is there."""
+    """Whether there is a complete bundle at `uri`."""
     return objects.exists(objects.join(uri, MODEL))
 
 
 def bundle_folders(files: Iterable[StoredFile]) -> list[str]:
-    """The folders with a bundle, relative to the listed one, sorted."""
+    """Return the folders that contain a bundle, sorted and relative to the listed folder."""
     places = (file.name.rpartition("/") for file in files)
     return sorted({folder for folder, _, name in places if name == MODEL})
 
@@ -90,7 +91,7 @@ def read_manifest(uri: str) -> tuple[str, Manifest]:
     """Read a bundle's id and manifest.
 
     Raises:
-        InputError: there is no complete bundle, or its manifest is not one.
+        InputError: there is no complete bundle, or its `model.json` is malformed.
     """
     if not is_bundle(uri):
         raise InputError(f"{uri}: expected a bundle (a folder with {MODEL}), found none; train one or correct the path")
@@ -102,17 +103,17 @@ def read_manifest(uri: str) -> tuple[str, Manifest]:
     manifest = Manifest.from_json(content, name)
     if manifest.sha256.keys() != {WEIGHTS, EXAMPLES, CARD}:
         raise InputError(
-            f"{name}: expected checksums of {WEIGHTS}, {EXAMPLES} and {CARD}, found those of "
+            f"{name}: expected checksums of {WEIGHTS}, {EXAMPLES} and {CARD}, found checksums of "
             f"{', '.join(manifest.sha256) or 'no file'}; restore the bundle"
         )
     return hashlib.sha256(content).hexdigest()[:16], manifest
 
 
 def read_bundle(uri: str) -> Bundle:
-    """Read a complete bundle whose weights are unchanged since it was written.
+    """Read a complete bundle and check that its weights are unchanged.
 
     Raises:
-        InputError: there is none, its manifest is not one, or a checksum differs.
+        InputError: there is no complete bundle, its `model.json` is malformed, or a checksum differs.
     """
     bundle_id, manifest = read_manifest(uri)
     try:
@@ -123,14 +124,16 @@ def read_bundle(uri: str) -> Bundle:
 
 
 def read_file(uri: str, name: str, manifest: Manifest) -> bytes:
-    """Read a bundle's file, which must be unchanged since `manifest` was written.
+    """Read a file of a bundle and check that it is unchanged.
 
     Raises:
-        InputError: the checksum differs.
+        InputError: the checksum differs from the one in `manifest`.
         NotFoundError: the file does not exist.
     """
     content = objects.read_bytes(objects.join(uri, name))
     expected, found = manifest.sha256[name], hashlib.sha256(content).hexdigest()
     if expected != found:
-        raise InputError(f"{uri}/{name}: expected SHA-256 {expected}, found {found}; the file was altered, restore it")
+        raise InputError(
+            f"{uri}/{name}: this file was changed (its SHA-256 is {found} instead of {expected}); restore the bundle"
+        )
     return content

@@ -1,4 +1,4 @@
-"""Which features a bundle accepts: those of its own specification, and no others."""
+"""Check that features have the specification that a bundle was trained with."""
 
 from collections.abc import Sequence
 
@@ -11,26 +11,26 @@ _SHOWN = 5
 
 
 def check_input(bundle: Bundle, found: FeatureSpec, origin: str, modality: str = AUDIO) -> None:
-    """Refuse features of another specification than the bundle's.
+    """Check that features have the specification of a bundle's input.
 
     Args:
         bundle: the bundle.
-        found: what the features are.
-        origin: where they come from, for the message.
-        modality: which of the bundle's inputs they are.
+        found: the specification of the features.
+        origin: the file or table of the features, for the message.
+        modality: the input of the bundle that the features are for.
 
     Raises:
-        InputError: the message says what differs.
+        InputError: the specifications differ; the message says how.
     """
     expected = bundle.manifest.inputs.get(modality)
     if expected is None:
         raise InputError(
-            f"{origin}: the bundle {bundle.uri} takes {', '.join(bundle.manifest.inputs)}, found {modality}; "
+            f"{origin}: the bundle {bundle.uri} was trained on {', '.join(bundle.manifest.inputs)}, not on {modality}; "
             "use a bundle trained on such features"
         )
     if found.hash != expected.hash:
         raise InputError(
-            f"{origin}: expected the features of the bundle {bundle.uri}, found others: "
+            f"{origin}: the features differ from those that the bundle {bundle.uri} was trained on: "
             f"{'; '.join(_differences(expected, found))}; use a bundle trained on such features"
         )
 

@@ -1,7 +1,7 @@
-"""`model.json`: everything that a bundle states about its model, as one typed and versioned document.
+"""The manifest of a bundle, `model.json`: a typed and versioned description of its model.
 
-Code reads and writes `model.json` through `Manifest` only. Reading is strict: an unknown or missing key, a value of
-another type, a number that is not finite and another version are refused. `docs/bundle.md` lists the fields.
+All code reads and writes `model.json` through `Manifest`. Reading raises an error for an unknown or missing key, a
+value of another type, a number that is not finite, or another version. `docs/bundle.md` lists the fields.
 """
 
 import json
@@ -31,21 +31,21 @@ Spec = Annotated[FeatureSpec, PlainValidator(_read_spec), PlainSerializer(Featur
 
 
 class Licences(Settings):
-    """Under which terms others may use what a bundle holds."""
+    """The licences of a bundle's training data and weights."""
 
     data: str | None = Field(None, description="licence of the training data, an SPDX identifier or free text")
     weights: str | None = Field(None, description="licence of the weights, an SPDX identifier or free text")
 
 
 class Architecture(Description):
-    """The network: values per prepared row, and the settings that its system builds it from."""
+    """The network: its number of inputs, and the settings that its system builds it from."""
 
     inputs: int = Field(ge=1, description="values that the network gets per row, after the preprocessing")
     network: dict[str, Json] = Field(description="settings of the system's network")
 
 
 class TaskDescription(Description):
-    """One output of the network."""
+    """One task of the network: its labels and the kind of its output."""
 
     kind: Literal["multi_label", "single_label"] = Field(description="how many labels a row may have")
     output: OutputName = Field(description="what makes scores of the network's values")
@@ -54,7 +54,7 @@ class TaskDescription(Description):
 
 
 class TargetDescription(Description):
-    """A taxonomy that the bundle predicts: which scores are its labels, and how scores become labels."""
+    """A taxonomy that the bundle predicts: the columns of its labels, and the policy that turns scores into labels."""
 
     task: str = Field(description="the task whose scores are used")
     labels: tuple[str, ...] = Field(min_length=1, description="the taxonomy's own names")
@@ -65,7 +65,7 @@ class TargetDescription(Description):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(self.columns) != len(self.labels) or len({*self.columns}) < len(self.columns):
-            raise ValueError(f"expected a column of its own for each of {len(self.labels)} labels")
+            raise ValueError(f"expected {len(self.labels)} different columns, one per label")
         if any(not threshold > 0 for threshold in self.policy.thresholds):
             raise ValueError("expected thresholds above 0")
         Policy.of(self.labels, self.policy)
@@ -77,7 +77,7 @@ class TargetDescription(Description):
 
 
 class Metrics(Description):
-    """What validation showed."""
+    """Metrics on the validation part, and the course of the training."""
 
     targets: dict[str, ValidationMetrics] = Field(description="by taxonomy")
     best_epoch: int = Field(ge=1, description="the epoch whose weights were kept, counted from 1")
@@ -85,14 +85,14 @@ class Metrics(Description):
 
 
 class SourceDescription(Description):
-    """A ground truth that was learnt from."""
+    """A ground truth that the model was trained on."""
 
     recordings: int = Field(ge=0, description="recordings in the ground truth")
     unmatched_share: float = Field(ge=0, le=1, description="share of these that the features table lacked")
 
 
 class Data(Description):
-    """What the bundle learnt from; `examples.parquet` names each recording."""
+    """A summary of the training data. `examples.parquet` lists the recordings."""
 
     recordings: dict[str, int] = Field(description="by part: train, validation, test")
     rows: int = Field(ge=0, description="rows of the features table; a recording has one per submission")
@@ -104,7 +104,7 @@ class Data(Description):
 
 
 class Lineage(Description):
-    """Which run made the bundle, and from what."""
+    """The run that wrote the bundle, and the bundles that its networks come from."""
 
     run_id: str = Field(description="id of the run that wrote the bundle")
     identity: dict[str, Json] = Field(description="the run's settings and the content of its inputs")
@@ -137,11 +137,11 @@ class Manifest(Description):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.taxonomy not in self.targets:
-            raise ValueError(f"expected a target {self.taxonomy!r}, found {', '.join(self.targets) or 'none'}")
+            raise ValueError(f"expected a target {self.taxonomy!r}, found {', '.join(self.targets) or 'no target'}")
         for taxonomy, target in self.targets.items():
             task = self.tasks.get(target.task)
             if task is None or not all(0 <= column < len(task.labels) for column in target.columns):
-                raise ValueError(f"expected columns of one of the tasks in the target {taxonomy!r}, found others")
+                raise ValueError(f"the target {taxonomy!r} has an unknown task, or columns that its task does not have")
         return self
 
     @property
@@ -166,19 +166,23 @@ class Manifest(Description):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """(labels,) the labels of that task."""
+        """The labels of that task, (labels,)."""
         return self.task.labels
 
     def to_json(self) -> bytes:
-        """The document as it is stored."""
+        """Return the content of `model.json`."""
         return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, content: bytes, uri: str) -> Self:
-        """Read the document at `uri`.
+        """Parse the content of `model.json`.
+
+        Args:
+            content: the content.
+            uri: its path, for error messages.
 
         Raises:
-            InputError: it is not a manifest of this version. The message names the first values that are wrong.
+            InputError: it is not a valid manifest of this version. The message lists the first wrong values.
         """
         try:
             return cls.model_validate_json(content, strict=True)

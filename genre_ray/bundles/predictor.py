@@ -14,7 +14,7 @@ Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Predictor:
-    """Scores rows of the features that a model was trained on.
+    """Computes the scores of rows of features.
 
     Args:
         model: the model; its preparation is a part of it, so that its input is always prepared as in training.
@@ -30,7 +30,7 @@ class Predictor:
 
     @classmethod
     def of(cls, bundle: Bundle, device: str | None = None, *, half_precision: bool = False) -> Self:
-        """Make the predictor of a bundle's model.
+        """Make a predictor for the model of a bundle.
 
         Raises:
             InputError: see `build`.
@@ -47,7 +47,7 @@ def build(bundle: Bundle) -> Model:
     """Make the bundle's model, with its weights.
 
     Raises:
-        InputError: the manifest describes no model of this version of genre_ray, or the weights are those of another.
+        InputError: this version of genre_ray does not know the system or a setting, or the weights do not fit.
     """
     try:
         model = Model.from_description(bundle.manifest.model)

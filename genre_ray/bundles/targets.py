@@ -1,7 +1,8 @@
 """Targets: the taxonomies that a bundle predicts, each with its own label names and policy.
 
-A task of the network scores one label space. A target says which of these scores are the scores of its labels. A bundle
-of one taxonomy has one target with all scores; a bundle of joined taxonomies has one target per taxonomy.
+The network computes one score per label of a label space. A target says which of these scores belong to the labels of a
+taxonomy. A bundle for one taxonomy has one target, which uses all scores. A bundle for several joined taxonomies has
+one target per taxonomy.
 """
 
 from dataclasses import dataclass
@@ -20,14 +21,14 @@ from genre_ray.systems.description import GENRES
 
 @dataclass(frozen=True)
 class Target:
-    """How a network's scores become the labels of one taxonomy.
+    """How the scores of a network are turned into labels of one taxonomy.
 
     Attributes:
-        taxonomy: its name.
-        columns: int64 (labels,) the column of the task's scores for each of the policy's labels.
-        policy: how these scores become labels, under the taxonomy's own names.
+        taxonomy: name of the taxonomy.
+        columns: for each label, the column of its score among the task's scores, int64 (labels,).
+        policy: the policy, with the taxonomy's own label names.
         hierarchy: (child, parent) positions in the policy's labels.
-        task: the task whose scores are used.
+        task: the task of the network whose scores are used.
     """
 
     taxonomy: str
@@ -38,12 +39,12 @@ class Target:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """(labels,) the taxonomy's own names, sorted."""
+        """The taxonomy's own label names, sorted, (labels,)."""
         return self.policy.labels
 
     @classmethod
     def of(cls, taxonomy: str, description: TargetDescription) -> Self:
-        """Make the target that a manifest describes."""
+        """Make a target from its description in a manifest."""
         return cls(
             taxonomy,
             np.array(description.columns, dtype=np.int64),
@@ -53,7 +54,7 @@ class Target:
         )
 
     def describe(self) -> TargetDescription:
-        """What the manifest states of it."""
+        """The description of the target for a manifest."""
         return TargetDescription(
             task=self.task,
             labels=self.labels,
@@ -63,22 +64,22 @@ class Target:
         )
 
     def select(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(rows, the task's labels) scores → (rows, labels)."""
+        """Select this target's scores (rows, labels) from all scores of the task (rows, labels of the task)."""
         if np.array_equal(self.columns, np.arange(scores.shape[1])):
             return scores
         return scores[:, self.columns]
 
 
 def read_targets(bundle: Bundle) -> dict[str, Target]:
-    """All targets of a bundle by their taxonomy."""
+    """Return all targets of a bundle: taxonomy → target."""
     return {taxonomy: Target.of(taxonomy, target) for taxonomy, target in bundle.manifest.targets.items()}
 
 
 def find_target(bundle: Bundle, taxonomy: str | None = None) -> Target:
-    """The target of that name; the bundle's default when no name is given.
+    """Return the target for a taxonomy, or the bundle's default target if `taxonomy` is None.
 
     Raises:
-        ConfigurationError: the bundle has no such target.
+        ConfigurationError: the bundle does not predict this taxonomy.
     """
     targets = read_targets(bundle)
     if taxonomy is None:
@@ -86,6 +87,6 @@ def find_target(bundle: Bundle, taxonomy: str | None = None) -> Target:
     if taxonomy not in targets:
         raise ConfigurationError(
             f"--target {taxonomy}: the bundle {bundle.uri} predicts {', '.join(map(repr, targets))}; "
-            "name one of them, or a --mapping that leads there"
+            f"choose one of them, or give a --mapping to {taxonomy}"
         )
     return targets[taxonomy]

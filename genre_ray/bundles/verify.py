@@ -1,4 +1,4 @@
-"""Check bundles at rest against the checksums in their manifests."""
+"""Verify the files of bundles by the checksums in their manifests."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from genre_ray.storage import objects
 
 
 def verify_bundles(uri: str) -> Iterator[Finding]:
-    """Check every bundle at or below `uri`."""
+    """Verify every bundle in the folder `uri`, which may be a bundle itself."""
     for name in bundle_folders(objects.list_files(uri)):
         yield verify_bundle(objects.join(uri, name) if name else uri)
 
 
 def verify_bundle(uri: str) -> Finding:
-    """Read the manifest of a bundle and compare the other files with its checksums."""
+    """Verify one bundle: read its manifest, and compare the other files with the checksums in it."""
     finding = Finding(uri, "bundle")
     try:
         finding.counts["bundle_id"], manifest = read_manifest(uri)

@@ -1,4 +1,7 @@
-"""`calibrate`: stored scores + a bundle → a bundle that decides anew, or the scores' own labels anew; no inference."""
+"""The job `calibrate`: fit a bundle's calibration and thresholds again, from stored scores.
+
+With `--relabel` it applies a bundle's calibration and thresholds to stored scores instead. Neither runs the network.
+"""
 
 import json
 import logging
@@ -33,18 +36,23 @@ logger = logging.getLogger(__name__)
 
 
 class CalibrateConfiguration(IdentifierConfiguration):
-    """Fit how a bundle's scores become labels anew; OUTPUT becomes a bundle. With relabel, OUTPUT/predictions instead.
+    """Fit a bundle's calibration and thresholds again, from stored scores, and write a new bundle to OUTPUT.
 
-    The scores are those of all labels in a predictions table, made by the bundle or by one with the same model.
+    With --relabel, apply the bundle's calibration and thresholds to the stored scores and write OUTPUT/predictions. The
+    scores must come from this bundle or from one with the same network.
     """
 
-    bundle: str = Field(description="the bundle whose model gave the scores")
-    predictions: str = Field(description="predictions table with all scores")
-    target: str | None = Field(None, description="taxonomy to decide in; the bundle's own when not given")
-    ground_truth: str | None = Field(None, description="TSV to fit on; the bundle's validation part when not given")
+    bundle: str = Field(description="folder or s3:// URI of the bundle that computed the scores")
+    predictions: str = Field(description="predictions table written with --all-scores")
+    target: str | None = Field(None, description="taxonomy of the labels; default: that of the bundle")
+    ground_truth: str | None = Field(
+        None, description="ground truth TSV to fit on; default: the validation part of the bundle's examples"
+    )
     decisions: DecisionSettings = DecisionSettings()
-    relabel: bool = Field(False, description="give the stored scores the bundle's labels: OUTPUT/predictions")
-    run_tsv: bool = Field(False, description="with relabel: write OUTPUT/run.tsv too, in the task's format")
+    relabel: bool = Field(False, description="label the stored scores with the bundle as it is; do not fit")
+    run_tsv: bool = Field(
+        False, description="with --relabel: also write OUTPUT/run.tsv in the format of the MediaEval genre task"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -52,12 +60,15 @@ class CalibrateConfiguration(IdentifierConfiguration):
             name for name in ("ground_truth", "identifiers", "redirects", "decisions") if name in self.model_fields_set
         ]
         if self.relabel and fitting:
-            raise ValueError(f"relabel decides as the bundle does, found {', '.join(fitting)} too; calibrate first")
+            raise ValueError(
+                f"--relabel uses the bundle as it is and cannot be combined with {', '.join(fitting)}; calibrate "
+                "first, then relabel with the new bundle"
+            )
         return self
 
 
 def run(configuration: CalibrateConfiguration) -> int:
-    """Carry the job out; return its exit code."""
+    """Run the job and return its exit code."""
     bundle = read_bundle(configuration.bundle)
     target = find_target(bundle, configuration.target)
     _refuse_other_model(configuration.predictions, bundle, target)
@@ -77,7 +88,7 @@ def _relabel(configuration: CalibrateConfiguration, bundle: Bundle, target: Targ
     if configuration.run_tsv and not configuration.dry_run:
         uri = objects.join(configuration.output, "run.tsv")
         objects.write_bytes(uri, format_run(recording_labels(objects.join(configuration.output, "predictions"))))
-        logger.info("%s written", uri)
+        logger.info("wrote %s", uri)
     return code
 
 
@@ -85,7 +96,7 @@ def _fit(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) 
     truth = _truth(configuration, bundle, target)
     if configuration.dry_run:
         found = f"{len(truth.recording_ids)} recordings of {truth.uri}"
-        logger.info("would fit %s on %s: %s", target.taxonomy, found, configuration.decisions)
+        logger.info("would fit %s on %s with %s", target.taxonomy, found, configuration.decisions)
         return 0
     identity = make_identity(
         "calibrate",
@@ -101,12 +112,12 @@ def _fit(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) 
     examples = read_examples(bundle.uri)
     output.claim(document)
     output.complete(document, lambda: write_bundle(output.uri, manifest, bundle.tensors, examples, card(manifest)))
-    logger.info("%s: bundle written, %s decided anew", configuration.output, target.taxonomy)
+    logger.info("wrote the bundle %s with a new policy for %s", configuration.output, target.taxonomy)
     return 0
 
 
 def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target) -> Truth:
-    """What to fit on: nothing that the model, or a network inside it, was trained on."""
+    """The labels to fit on, without recordings that the model or a network inside it was trained on."""
     if configuration.ground_truth is None:
         return truth_of_examples(bundle.uri, "validation", target.taxonomy).first(configuration.limit)
     given = truth_of_file(configuration.ground_truth, configuration.read_identifiers())
@@ -114,7 +125,7 @@ def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target
     kept = [item for item in zip(given.recording_ids, given.labels, strict=True) if item[0] not in learnt]
     if len(kept) < len(given.labels):
         logger.info(
-            "%s: left out %d recordings that the model was trained on", given.uri, len(given.labels) - len(kept)
+            "%s: ignoring %d recordings that the model was trained on", given.uri, len(given.labels) - len(kept)
         )
     ids, labels = tuple(recording for recording, _ in kept), tuple(label_set for _, label_set in kept)
     return Truth(given.uri, None, ids, labels).first(configuration.limit)
@@ -123,7 +134,7 @@ def _truth(configuration: CalibrateConfiguration, bundle: Bundle, target: Target
 def _decided_anew(
     configuration: CalibrateConfiguration, bundle: Bundle, target: Target, truth: Truth, identity: Identity
 ) -> Manifest:
-    """The bundle's manifest with a new policy of its target, and where that comes from."""
+    """Fit a new policy for the target; return the bundle's manifest with the policy and its lineage."""
     labels = target.labels
     known = dict(zip(truth.recording_ids, truth.labels, strict=True))
     predictions = predictions_of_table(configuration.predictions, known, configuration.read_identifiers())
@@ -131,8 +142,8 @@ def _decided_anew(
     labelled = matrix.sum(axis=1) > 0
     if predictions.scores is None or predictions.scores.raw is None or not labelled.any():
         raise InputError(
-            f"{configuration.predictions}: expected all scores of recordings of {truth.uri} with labels of "
-            f"{target.taxonomy}, found none of its {len(known)}; predict these with --all-scores"
+            f"{configuration.predictions}: no scores of labelled recordings. None of the {len(known)} recordings of "
+            f"{truth.uri} has a label of {target.taxonomy} and stored scores; predict these with --all-scores"
         )
     truths, scores = matrix[labelled], predictions.scores.raw[labelled]
     logger.info("%s: fitted on %d of %d recordings", target.taxonomy, len(scores), len(known))
@@ -157,7 +168,7 @@ def _decided_anew(
 
 
 def _refuse_other_model(predictions: str, bundle: Bundle, target: Target) -> None:
-    """Refuse scores that another model gave, or that are in other labels."""
+    """Refuse scores of another network or of other labels."""
     models = {bundle.bundle_id, *bundle.manifest.lineage.model_of}
     found = {
         str(model)
@@ -166,13 +177,13 @@ def _refuse_other_model(predictions: str, bundle: Bundle, target: Target) -> Non
     }
     if not found <= models:
         raise InputError(
-            f"{predictions}: expected scores of {bundle.uri} ({', '.join(sorted(models))}), found those of "
-            f"{', '.join(sorted(found - models))}; name the bundle that gave them"
+            f"{predictions}: expected scores computed by {bundle.uri} ({', '.join(sorted(models))}), found scores "
+            f"computed by {', '.join(sorted(found - models))}; give the bundle that computed them"
         )
     table = tables.open_table(predictions)
     labels = json.loads(tables.properties_of(table).get("labels", "[]"))
     if tuple(labels) != target.labels or "all_scores" not in tables.schema_of(table).names:
         raise InputError(
-            f"{predictions}: expected the scores of all {len(target.labels)} labels of {target.taxonomy}, found others "
-            "or none; predict with --all-scores, and with that --target"
+            f"{predictions}: expected the scores of all {len(target.labels)} labels of {target.taxonomy}, which the "
+            f"table does not have; predict with --all-scores --target {target.taxonomy}"
         )

@@ -1,8 +1,8 @@
-"""How every job starts and ends: arguments in, one exit code out, and no traceback for what a user can correct.
+"""Run a job as a program: read its command line, run it, and return an exit code.
 
-Exit codes: 0 done; 2 configuration, arguments or inputs; 3 done, but more rows rejected than `--max-rejected` allows;
-4 the output belongs to another run; 1 anything else. The code is also the log's last line, because `ray job submit`
-ends with 1 whatever code other than 0 the job ended with.
+Exit codes: 0 success; 2 the configuration, an argument or an input is invalid; 3 success, but more rows were rejected
+than `--max-rejected` allows; 4 the output belongs to another run; 1 any other failure. The exit code is also logged,
+because `ray job submit` itself always exits with 1 if a job fails.
 """
 
 import logging
@@ -19,12 +19,12 @@ C = TypeVar("C", bound=JobConfiguration)
 
 
 def run_job(configuration: type[C], run: Callable[[C], int], argv: Sequence[str] | None = None) -> int:
-    """Run one job as a program.
+    """Run one job and return its exit code.
 
     Args:
         configuration: the job's configuration class.
         run: the job; returns an exit code.
-        argv: the command line, without the program's name.
+        argv: the command line without the program's name; that of this process if None.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
@@ -41,9 +41,9 @@ def run_job(configuration: type[C], run: Callable[[C], int], argv: Sequence[str]
         code = int(ended.code or 0)
     except KeyboardInterrupt:
         code = 130
-        logger.error("interrupted; --resume goes on from what is done")
+        logger.error("interrupted; run again with --resume to continue")
     except Exception:
-        logger.exception("this is a fault of genre_ray, or of something under it")
+        logger.exception("unexpected error; this is a bug in genre_ray or in a library that it uses")
     finally:
         logger.info("exit code %d", code)
     return code

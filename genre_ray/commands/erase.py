@@ -1,9 +1,9 @@
-"""`erase`: remove given recordings from tables, and name the bundles that learnt from them.
+"""The job `erase`: remove recordings from tables, and name the bundles that were trained on them.
 
-A version of each table without them is committed at once; the parts that older versions name go when these are older
-than the retention, by this or a later `erase` or `vacuum`. The log keeps its transactions: a `--resume` brings nothing
-back. Plans keep the names of input files, and inputs keep the documents: those are the owner's to remove. The log names
-the erased ids in the commit that erased them, until Delta removes that commit (after 30 days, by its default).
+`erase` commits a version of each table without the recordings. The part files of older versions are deleted when they
+are older than the retention, by this `erase`, a later one or Delta's `vacuum`. A later `--resume` does not add the
+recordings again. `erase` does not touch the input documents or the plans, which contain names of input files. The Delta
+log contains the erased ids in the commit that erased them, until Delta removes that commit (by default after 30 days).
 """
 
 import logging
@@ -29,44 +29,52 @@ RUN_TSV = "run.tsv"
 
 
 class EraseConfiguration(JobConfiguration):
-    """Remove recordings from every table at or below the inputs."""
+    """Remove recordings from every table under the inputs, and name the bundles that were trained on them."""
 
-    inputs: tuple[str, ...] = Field(min_length=1, description="outputs or tables to remove them from")
+    inputs: tuple[str, ...] = Field(min_length=1, description="tables, or folders that contain tables")
     output: str = Field("", description="not used: tables are changed in place")
-    recordings: tuple[str, ...] = Field((), description="ids of the recordings")
-    recordings_file: str | None = Field(None, description="file with an id in each line, local or s3://")
-    bundles: tuple[str, ...] = Field((), description="bundles to look for them in; below the inputs they are found")
-    retention_hours: float = Field(168.0, ge=0, description="older versions stay readable so long; 0 removes them now")
+    recordings: tuple[str, ...] = Field((), description="ids of the recordings to remove")
+    recordings_file: str | None = Field(None, description="file with one recording id per line, local or s3://")
+    bundles: tuple[str, ...] = Field((), description="more bundles to check; those under the inputs are always checked")
+    retention_hours: float = Field(
+        168.0, ge=0, description="keep older versions of the tables this long; 0 deletes now"
+    )
 
     @model_validator(mode="after")
     def _some(self) -> "EraseConfiguration":
         if not self.recordings and self.recordings_file is None:
-            raise ValueError("expected --recordings or --recordings-file; name what is to be erased")
+            raise ValueError("give the recordings to erase by --recordings or --recordings-file")
         return self
 
 
 def run(configuration: EraseConfiguration) -> int:
-    """Carry the job out; return its exit code."""
+    """Run the job and return its exit code."""
     wanted = _wanted(configuration)
     learnt = list(configuration.bundles)
     for uri in configuration.inputs:
         files = objects.list_files(uri)
         found = [objects.join(uri, name) if name else uri for name in roots(files, f"{LOG}/")]
         if not found:
-            raise InputError(f"{uri}: expected a table or an output with tables, found none; correct the address")
+            raise InputError(f"{uri}: no table found there; correct the path")
         learnt += [objects.join(uri, name) if name else uri for name in bundle_folders(files)]
         for table in found:
             _erase(table, wanted, configuration)
         for file in files:
             if file.name.rpartition("/")[2] == RUN_TSV and _in_run(file.uri, wanted):
-                logger.warning("%s names some of them: predict into a new output, or remove it", file.uri)
+                logger.warning(
+                    "%s still contains some of the recordings; delete it, or predict into a new output", file.uri
+                )
     for uri in learnt:
         examples = read_examples(uri)
         count = len(wanted & set(examples["recording_id"].to_pylist()))
         if count:
             own = len(wanted & set(own_examples(examples)["recording_id"].to_pylist()))
             logger.warning(
-                "bundle %s learnt from %d of the recordings (its own network from %d): train it again", uri, count, own
+                "bundle %s was trained, validated or tested on %d of the recordings (its own network on %d); train it "
+                "again without them",
+                uri,
+                count,
+                own,
             )
     return 0
 
@@ -77,10 +85,11 @@ def _wanted(configuration: EraseConfiguration) -> frozenset[str]:
         try:
             given += objects.read_bytes(configuration.recordings_file).decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise InputError(f"{configuration.recordings_file}: expected ids in UTF-8, found: {error}") from None
+            raise InputError(f"{configuration.recordings_file}: cannot read this file as UTF-8 text: {error}") from None
     wanted = frozenset(identifier(recording) for recording in given if recording.strip())
     if not wanted:
-        raise InputError(f"{configuration.recordings_file}: expected an id in each line, found none; correct the file")
+        origin = configuration.recordings_file or "--recordings"
+        raise InputError(f"{origin}: no recording ids found; give at least one id, in a file one per line")
     return wanted
 
 
@@ -96,17 +105,17 @@ def _erase(uri: str, wanted: frozenset[str], configuration: EraseConfiguration) 
     logger.info("%s: erased %d rows", uri, history.erase_rows(uri, going))
     table = tables.open_table(uri)
     if "run_id" in tables.properties_of(table):
-        # An erasure that ended before this is completed by the next one.
+        # If the job dies before this line, the next `erase` records the checksums.
         record_checksums(uri, table)
     removed = history.vacuum(uri, configuration.retention_hours, dry_run=False)
-    logger.info("%s: removed %d parts of versions older than %g h", uri, removed, configuration.retention_hours)
+    logger.info("%s: deleted %d parts of versions older than %g h", uri, removed, configuration.retention_hours)
 
 
 def _rows_of(wanted: frozenset[str]) -> Callable[[pa.Table], pa.ChunkedArray]:
     def going(rows: pa.Table) -> pa.ChunkedArray:
         ids = rows["recording_id"].to_pylist()
         if "source_uri" in rows.column_names:
-            # What was rejected before it was parsed has its id in its name alone.
+            # A document that was rejected before it was parsed has its recording id only in its file name.
             sources = rows["source_uri"].to_pylist()
             ids = [
                 identify((source or "").rpartition("#")[2])[0] if own is None else own

@@ -1,7 +1,6 @@
-"""Evaluate predictions or runs against the truth: `report.json` and `report.html` in the output folder.
+"""The job `evaluate`: compare predictions with a ground truth and write `report.json` and `report.html`.
 
-A report belongs to a run, as every output does; it is complete when `report.json`, written last and only if absent,
-is there.
+`report.json` is written last, and only if it does not exist. A report is complete when it exists.
 """
 
 import hashlib
@@ -37,21 +36,26 @@ Level = Literal["recording", "release_group", "artist"]
 
 
 class EvaluationSettings(Settings):
-    """What is evaluated, and against what. A job has them for its only evaluation, or for each in a list."""
+    """The predictions of one evaluation, and the ground truth to compare them with.
 
-    name: str | None = Field(None, min_length=1, description="what the report calls the evaluation")
-    predictions: str | None = Field(None, description="URI of a predictions table")
-    run: str | None = Field(None, description="URI of a run TSV, instead of predictions")
-    ground_truth: str | None = Field(None, description="URI of a ground truth TSV, taken whole")
-    examples: str | None = Field(None, description="URI of a bundle, whose examples are the truth")
-    part: PartName | None = Field(None, description="part of the examples to evaluate; test when not given")
-    taxonomy: str | None = Field(None, description="of the examples; that of the predictions when not given")
-    level: Level | None = Field(None, description="what to evaluate: recording, or their release_group or artist")
-    groups: str | None = Field(None, description="features table that names the groups of another level")
+    A job has these settings once, for a single evaluation, or in a list of evaluations.
+    """
+
+    name: str | None = Field(None, min_length=1, description="name of the evaluation in the report")
+    predictions: str | None = Field(None, description="predictions table")
+    run: str | None = Field(None, description="run TSV to evaluate instead of a predictions table")
+    ground_truth: str | None = Field(None, description="ground truth TSV; all its recordings are evaluated")
+    examples: str | None = Field(None, description="bundle whose examples are the ground truth")
+    part: PartName | None = Field(
+        None, description="part of the bundle's examples: train, validation or test (default)"
+    )
+    taxonomy: str | None = Field(None, description="taxonomy of the examples; default: that of the predictions")
+    level: Level | None = Field(None, description="unit to evaluate: recording (default), release_group or artist")
+    groups: str | None = Field(None, description="features table with the release groups and artists of recordings")
 
 
 class Evaluation(EvaluationSettings):
-    """One evaluation."""
+    """One evaluation, with the defaults of its settings."""
 
     name: str = Field("evaluation", min_length=1)
     part: PartName = "test"
@@ -63,20 +67,24 @@ class Evaluation(EvaluationSettings):
             given = [name for name in (one, other) if getattr(self, name) is not None]
             if len(given) != 1:
                 found = "both" if given else "neither"
-                raise ValueError(f"evaluation {self.name!r} needs one of {one} and {other}, found {found}")
-        if (self.level == "recording") != (self.groups is None):
-            wanted = "no groups" if self.level == "recording" else "groups, the features table that names them"
-            raise ValueError(f"evaluation {self.name!r} of the level {self.level} needs {wanted}")
+                raise ValueError(f"evaluation {self.name!r} needs exactly one of {one} and {other}, found {found}")
+        if self.level == "recording" and self.groups is not None:
+            raise ValueError(f"evaluation {self.name!r} has the level recording, which takes no groups; remove them")
+        if self.level != "recording" and self.groups is None:
+            raise ValueError(
+                f"evaluation {self.name!r} has the level {self.level}, which needs groups; give the features table "
+                f"that has the {self.level} of each recording"
+            )
         return self
 
 
 class EvaluateConfiguration(EvaluationSettings, IdentifierConfiguration):
-    """Score predictions against the truth and write a report.
+    """Compare predictions with a ground truth; write OUTPUT/report.json and OUTPUT/report.html.
 
-    Several evaluations are given as a list; a single one also by the settings of the same names at top level.
+    The YAML can list several evaluations under `evaluations`. A single one can be given by flags.
     """
 
-    evaluations: list[Evaluation] = Field([], description="what to evaluate, in the report's order")
+    evaluations: list[Evaluation] = Field([], description="list of evaluations, in the order of the report")
     title: str = Field("Evaluation", description="title of the report")
     seed: int = Field(0, ge=0, description="seed of the random baseline")
 
@@ -92,7 +100,7 @@ class EvaluateConfiguration(EvaluationSettings, IdentifierConfiguration):
         return self
 
     def wanted(self) -> list[Evaluation]:
-        """The evaluations, however they were given."""
+        """The evaluations, from the list or from the single settings."""
         if self.evaluations:
             return self.evaluations
         single = {name: getattr(self, name) for name in EvaluationSettings.model_fields}
@@ -103,8 +111,8 @@ def run(configuration: EvaluateConfiguration) -> int:
     """Evaluate and write `report.json` and `report.html`; return the exit code.
 
     Raises:
-        InputError: an input cannot be evaluated; nothing is written then.
-        OutputTakenError: the output holds the report of another run, or of this one and is not to be resumed.
+        InputError: an input cannot be evaluated. Nothing is written.
+        OutputTakenError: the output contains the report of another run, or of this run without `--resume`.
     """
     if configuration.dry_run:
         for evaluation in configuration.wanted():
@@ -131,12 +139,12 @@ def run(configuration: EvaluateConfiguration) -> int:
     output.claim(report)
     objects.write_bytes(page, render(results, configuration.title, __version__).encode())
     output.complete(report, lambda: objects.put_if_absent(report.uri, text.encode()))
-    logger.info("report of %d evaluations: %s", len(results), page)
+    logger.info("wrote a report of %d evaluations: %s", len(results), page)
     return 0
 
 
 def _contents(evaluation: Evaluation) -> dict[str, Any]:
-    """What the inputs of an evaluation hold, by content where they are files, by run and version where tables."""
+    """The versions of an evaluation's inputs: hashes of files, and the run and version of tables."""
     if evaluation.predictions is not None:
         table = tables.open_table(evaluation.predictions)
         writer = tables.properties_of(table).get("run_id") or str(table.metadata().id)

@@ -22,7 +22,7 @@ from genre_ray.training.reading import FeaturesTable
 
 
 class FuseConfiguration(LearningConfiguration):
-    """Train a network over the embeddings of several bundles; OUTPUT becomes a bundle."""
+    """Train a network over the embeddings of several bundles, and write a bundle to OUTPUT."""
 
     bundles: tuple[str, ...] = Field(
         min_length=1, description="bundles whose networks offer an embedding, each of one of the features tables"

@@ -51,14 +51,16 @@ logger = logging.getLogger(__name__)
 class Source(Settings):
     """The ground truths of one taxonomy."""
 
-    ground_truth: str = Field(description="TSV of the task, also .bz2; train's, or all parts' when it is the only one")
-    validation_ground_truth: str | None = Field(None, description="TSV of the validation part")
-    test_ground_truth: str | None = Field(None, description="TSV of the test part")
+    ground_truth: str = Field(
+        description="ground truth TSV, plain or .bz2: that of the training part, or of all parts if it is the only one"
+    )
+    validation_ground_truth: str | None = Field(None, description="ground truth TSV of the validation part")
+    test_ground_truth: str | None = Field(None, description="ground truth TSV of the test part")
 
     @model_validator(mode="after")
     def _parts(self) -> "Source":
         if self.test_ground_truth and not self.validation_ground_truth:
-            raise ValueError("test_ground_truth needs validation_ground_truth too: name both, or split by hash")
+            raise ValueError("test_ground_truth needs validation_ground_truth; give both, or neither to split by hash")
         return self
 
     def uris(self) -> dict[str, str]:
@@ -77,18 +79,21 @@ class LearningConfiguration(IdentifierConfiguration):
     )
     taxonomy: str | None = Field(
         None,
-        description="name of the taxonomy that the labels belong to; of several sources, the one predicted by default",
+        description="name of the taxonomy of the labels; with several sources, the one that is predicted by default",
     )
     ground_truth: str | None = Field(
-        None, description="TSV of the task, also .bz2; train's, or all parts' when it is the only one"
+        None,
+        description="ground truth TSV, plain or .bz2: that of the training part, or of all parts if it is the only one",
     )
-    validation_ground_truth: str | None = Field(None, description="TSV of the validation part")
-    test_ground_truth: str | None = Field(None, description="TSV of the test part")
+    validation_ground_truth: str | None = Field(None, description="ground truth TSV of the validation part")
+    test_ground_truth: str | None = Field(None, description="ground truth TSV of the test part")
     sources: dict[str, Source] = Field(
-        {}, description="several taxonomies to learn together: the ground truths of each by its name"
+        {}, description="to train one model for several taxonomies: name of each taxonomy → its ground truths"
     )
     unlabelled: Literal["negative", "masked"] = Field(
-        "negative", description="what labels are to a recording that their sources did not annotate: negative or masked"
+        "negative",
+        description="with several sources: whether labels of a source are negative or masked (left out of the loss) "
+        "for recordings that it did not annotate",
     )
     split: Split = Split()
     decisions: DecisionSettings = DecisionSettings()
@@ -105,14 +110,14 @@ class LearningConfiguration(IdentifierConfiguration):
         if not self.sources:
             missing = [name for name in ("taxonomy", "ground_truth") if getattr(self, name) is None]
             if missing:
-                raise ValueError(f"expected taxonomy and ground_truth, or sources; found no {' and no '.join(missing)}")
+                raise ValueError(f"give taxonomy and ground_truth, or sources; {' and '.join(missing)} missing")
         elif single:
-            raise ValueError(f"expected either sources or {', '.join(single)}, found both; move them below sources")
+            raise ValueError(f"sources cannot be combined with {', '.join(single)}; move these into sources")
         elif self.taxonomy is not None and self.taxonomy not in self.sources:
             raise ValueError(f"expected taxonomy to be one of {', '.join(self.sources)}, found {self.taxonomy}")
         if len({source.validation_ground_truth is None for source in self.truths().values()}) > 1:
-            # A hash knows nothing of the organisers' parts: it would put one source's test recordings in train.
-            raise ValueError("expected validation_ground_truth of all sources or of none; give them or leave them out")
+            # Splitting only some sources by hash would put test recordings of others into the training part.
+            raise ValueError("give validation_ground_truth for all sources or for none")
         return self
 
     def truths(self) -> dict[str, Source]:

@@ -1,4 +1,4 @@
-"""`pipeline`: several jobs from one YAML, in its order, skipping what is already done."""
+"""The job `pipeline`: run several jobs in the order of one YAML file, and skip those that are complete."""
 
 import logging
 from typing import Any
@@ -25,14 +25,14 @@ PipelineStep = dict[str, dict[str, Any]]
 
 
 class PipelineConfiguration(JobConfiguration):
-    """Run the jobs under `steps` one after the other; `{output}` in any of their settings is the pipeline's output."""
+    """Run the jobs listed under `steps` in order. In their settings, `{output}` stands for the pipeline's output."""
 
-    steps: tuple[PipelineStep, ...] = Field(min_length=1, description="a list of job: settings")
-    common: dict[str, Any] = Field({}, description="settings for every step whose job has them")
+    steps: tuple[PipelineStep, ...] = Field(min_length=1, description="list of steps, each a job with its settings")
+    common: dict[str, Any] = Field({}, description="settings for every step whose job has a setting of that name")
 
 
 def run(configuration: PipelineConfiguration) -> int:
-    """Carry every step out; return the first exit code that is not 0, or 0."""
+    """Run the steps in order; stop at the first exit code that is not 0 and return it."""
     prepared = [_prepare(step, number, configuration) for number, step in enumerate(configuration.steps, 1)]
     for number, (job, settings) in enumerate(prepared, 1):
         logger.info("step %d of %d: %s → %s", number, len(prepared), job, settings.output)
@@ -47,13 +47,14 @@ def run(configuration: PipelineConfiguration) -> int:
 def _prepare(step: PipelineStep, number: int, configuration: PipelineConfiguration) -> tuple[str, JobConfiguration]:
     if len(step) != 1 or next(iter(step)) not in JOBS:
         raise ConfigurationError(
-            f"steps.{number}: expected one of {', '.join(JOBS)} with its settings, found {', '.join(step) or 'nothing'}"
+            f"steps.{number}: expected one job ({', '.join(JOBS)}) with its settings, found "
+            f"{', '.join(step) or 'nothing'}"
         )
     ((job, settings),) = step.items()
     cls: type[JobConfiguration] = JOBS[job][0]
     common = {key: value for key, value in configuration.common.items() if key in cls.model_fields}
     filled = _fill({**common, **settings}, configuration.output.rstrip("/"))
-    # What a step does not say itself is the pipeline's; a flag that was not given says nothing.
+    # A step's own settings win over the pipeline's.
     given = configuration.model_dump(include={"limit", "max_rejected"}, exclude_none=True)
     placement = {**given, "resume": True, "dry_run": configuration.dry_run}
     execution = filled.get("execution", {})

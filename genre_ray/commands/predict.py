@@ -1,4 +1,4 @@
-"""`predict`: documents or a features table + a bundle → predictions table, run TSV on request."""
+"""The job `predict`: label recordings with a bundle, from documents or from a features table."""
 
 import logging
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class PredictConfiguration(DocumentConfiguration):
-    """Label a catalog with a bundle; writes OUTPUT/predictions, OUTPUT/rejected and on request OUTPUT/run.tsv."""
+    """Label recordings with a bundle; write the tables OUTPUT/predictions and OUTPUT/rejected."""
 
     bundle: str = Field(description="the bundle to predict with")
     inputs: tuple[str, ...] = Field((), description="documents: folders, archives or files, local or s3://")
@@ -39,23 +39,25 @@ class PredictConfiguration(DocumentConfiguration):
     )
     target: str | None = Field(None, description="taxonomy to predict; the bundle's default when not given")
     mapping: str | None = Field(
-        None, description="mapping table, as of reconcile, for a target that the bundle was not trained for"
+        None, description="mapping.tsv from reconcile, for a --target that the bundle was not trained on"
     )
-    all_scores: bool = Field(False, description="store the scores of all labels too")
-    run_tsv: bool = Field(False, description="write OUTPUT/run.tsv in the task's format")
-    half_precision: bool = Field(False, description="multiply in bfloat16: faster, scores differ by some thousandths")
+    all_scores: bool = Field(False, description="also store the scores of all labels")
+    run_tsv: bool = Field(False, description="also write OUTPUT/run.tsv in the format of the MediaEval genre task")
+    half_precision: bool = Field(
+        False, description="multiply matrices in bfloat16, which is faster but changes scores by about 0.001"
+    )
 
     @model_validator(mode="after")
     def _one_catalog(self) -> "PredictConfiguration":
         if bool(self.inputs) == (self.features is not None):
-            raise ValueError("expected either --inputs (documents) or --features (a table); give one of them")
+            raise ValueError("give exactly one of --inputs (documents) and --features (a table)")
         if self.mapping is not None and self.target is None:
-            raise ValueError("--mapping needs --target, the taxonomy to predict; name it")
+            raise ValueError("--mapping needs --target, the taxonomy to predict")
         return self
 
 
 def run(configuration: PredictConfiguration) -> int:
-    """Carry the job out; return its exit code."""
+    """Run the job and return its exit code."""
     mapping = None if configuration.mapping is None else read_mapping(configuration.mapping)
     bundle = read_bundle(configuration.bundle)
     if mapping is None or configuration.target is None:
@@ -100,7 +102,7 @@ def run(configuration: PredictConfiguration) -> int:
     if configuration.run_tsv and not configuration.dry_run:
         uri = objects.join(configuration.output, "run.tsv")
         objects.write_bytes(uri, format_run(recording_labels(objects.join(configuration.output, "predictions"))))
-        logger.info("%s written", uri)
+        logger.info("wrote %s", uri)
     return code
 
 

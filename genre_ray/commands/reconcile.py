@@ -1,7 +1,7 @@
-"""`reconcile`: several taxonomies + the recordings they share → a mapping table to correct, and their conflicts.
+"""The job `reconcile`: learn how the labels of several taxonomies relate, from recordings that they all annotate.
 
-OUTPUT/mapping.tsv has the relations of labels, OUTPUT/conflicts.tsv the contradictions, and OUTPUT/reconcile.json,
-written last, what was compared. People correct mapping.tsv, where it is or as a copy, for `predict --mapping`.
+OUTPUT/mapping.tsv lists related labels, OUTPUT/conflicts.tsv lists contradictions. OUTPUT/reconcile.json is written
+last and says what was compared. People may correct mapping.tsv before `predict --mapping` reads it.
 """
 
 import hashlib
@@ -36,39 +36,43 @@ logger = logging.getLogger(__name__)
 
 
 class Source(Settings):
-    """A taxonomy and the recordings that it annotates."""
+    """A taxonomy and the ground truth that uses it."""
 
-    ground_truth: tuple[str, ...] = Field(min_length=1, description="TSVs of the task, also .bz2")
-    taxonomy: str | None = Field(None, description="its tree, as .yaml or FMA's .csv; the labels' names when not given")
+    ground_truth: tuple[str, ...] = Field(min_length=1, description="ground truth TSVs, plain or .bz2")
+    taxonomy: str | None = Field(
+        None, description="file with the hierarchy (.yaml or FMA's .csv); default: from names such as rock---punk"
+    )
 
 
 class ReconcileConfiguration(IdentifierConfiguration):
-    """Learn how the labels of several taxonomies relate from the recordings that they share."""
+    """Learn how the labels of several taxonomies relate; write OUTPUT/mapping.tsv and OUTPUT/conflicts.tsv."""
 
-    taxonomies: dict[str, Source] = Field(description="name → ground_truth, and taxonomy where names do not spell it")
-    confidence: float = Field(0.95, gt=0, lt=1, description="of every interval, two-sided")
-    inclusion: float = Field(0.5, gt=0, lt=1, description="a label is within another with at least this share in it")
-    least: int = Field(5, ge=1, description="recordings that two labels share before they are related")
-    least_weight: float = Field(0.05, ge=0, le=1, description="leave out overlaps of a smaller share")
+    taxonomies: dict[str, Source] = Field(description="name of each taxonomy → its ground_truth and taxonomy file")
+    confidence: float = Field(0.95, gt=0, lt=1, description="confidence level of the two-sided intervals")
+    inclusion: float = Field(
+        0.5, gt=0, lt=1, description="minimum share of a label's recordings with another label to be part of it"
+    )
+    least: int = Field(5, ge=1, description="minimum number of common recordings of two related labels")
+    least_weight: float = Field(0.05, ge=0, le=1, description="leave out overlaps with a smaller weight than this")
 
     @field_validator("taxonomies")
     @classmethod
     def _two(cls, taxonomies: dict[str, Source]) -> dict[str, Source]:
         if len(taxonomies) < 2 or not all(taxonomies):
-            raise ValueError("expected at least two taxonomies, each with a name")
+            raise ValueError("expected at least two taxonomies with names that are not empty")
         return taxonomies
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """A taxonomy, and the labels of each recording closed upwards in it."""
+    """A taxonomy, and the labels of each recording with all their ancestors."""
 
     taxonomy: Taxonomy
     labels: Mapping[str, tuple[str, ...]]
 
 
 def run(configuration: ReconcileConfiguration) -> int:
-    """Carry the job out; return its exit code."""
+    """Run the job and return its exit code."""
     identifiers = configuration.read_identifiers()
     sources = {
         name: _read(name, source, identifiers, configuration.limit) for name, source in configuration.taxonomies.items()
@@ -76,7 +80,7 @@ def run(configuration: ReconcileConfiguration) -> int:
     pairs = list(itertools.combinations(sources, 2))
     for ours, theirs in pairs:
         shared = len(sources[ours].labels.keys() & sources[theirs].labels.keys())
-        logger.info("%s and %s share %d recordings", ours, theirs, shared)
+        logger.info("%s and %s both annotate %d recordings", ours, theirs, shared)
     if configuration.dry_run:
         return 0
     identity = make_identity("reconcile", configuration.identity(), sources=_contents(configuration))
@@ -110,7 +114,9 @@ def _read(name: str, source: Source, identifiers: Identifiers, limit: int | None
         truth = identifiers.truth(read_ground_truth(uri))
         for recording, labels in zip(truth.recording_ids, truth.labels, strict=True):
             if recording in stated:
-                raise InputError(f"{uri}: recording {recording} is in another file of {name} too; keep it in one")
+                raise InputError(
+                    f"{uri}: recording {recording} is also in another ground truth file of {name}; remove one of them"
+                )
             stated[recording] = labels
     stated = dict(sorted(stated.items())[:limit])
     if source.taxonomy is None:
@@ -128,7 +134,11 @@ def _read(name: str, source: Source, identifiers: Identifiers, limit: int | None
 def _reconcile(
     ours: str, theirs: str, sources: Mapping[str, Annotations], configuration: ReconcileConfiguration
 ) -> tuple[list[MappingRow], list[Conflict], int]:
-    """The rows both ways, the conflicts, and the number of recordings they come from."""
+    """Compare two taxonomies.
+
+    Returns:
+        The mapping rows in both directions, the conflicts, and the number of recordings that both annotate.
+    """
     first, second = sources[ours], sources[theirs]
     counts = CoOccurrence.count(first.taxonomy.labels, second.taxonomy.labels, _blocks(first, second))
     rule = Rule(configuration.confidence, configuration.inclusion, configuration.least, configuration.least_weight)
@@ -178,4 +188,4 @@ def _write(output: str, rows: Sequence[MappingRow], found: Sequence[Conflict]) -
     names = [field.name for field in fields(Conflict)]
     objects.write_bytes(objects.join(output, "conflicts.tsv"), format_table(names, (asdict(x).values() for x in found)))
     objects.write_bytes(objects.join(output, "mapping.tsv"), format_mapping(rows))
-    logger.info("%s: %d rows of mapping.tsv and %d of conflicts.tsv to look through", output, len(rows), len(found))
+    logger.info("%s: wrote %d rows to mapping.tsv and %d rows to conflicts.tsv", output, len(rows), len(found))

@@ -1,4 +1,4 @@
-"""Groups of settings that several jobs have, and what each group is read as."""
+"""Groups of settings that several jobs share."""
 
 from collections.abc import Sequence
 
@@ -12,32 +12,38 @@ from genre_ray.truth.identifiers import Identifiers, read_identifiers
 
 
 class IdentifierConfiguration(JobConfiguration):
-    """Settings of the jobs that read annotations: other names of recordings."""
+    """The settings of jobs that read ground truths with other ids than recording ids."""
 
-    identifiers: str | None = Field(None, description="table of own_id or isrc → recording_id: .tsv, .csv or .parquet")
-    redirects: str | None = Field(None, description="table of old_id → new_id, ids that MusicBrainz merged")
+    identifiers: str | None = Field(
+        None, description="table that maps own_id or isrc to recording_id (.tsv, .csv or .parquet)"
+    )
+    redirects: str | None = Field(None, description="table that maps old_id to new_id, for merged MusicBrainz ids")
 
     def read_identifiers(self) -> Identifiers:
-        """Read the tables that are given; see `genre_ray.truth.identifiers.read_identifiers`."""
+        """Read the tables; see `genre_ray.truth.identifiers.read_identifiers`."""
         return read_identifiers(self.identifiers, self.redirects)
 
     def identifier_files(self) -> list[str]:
-        """The addresses of the tables that are given."""
+        """Return the paths of the tables that are set."""
         return [uri for uri in (self.identifiers, self.redirects) if uri is not None]
 
 
 class DocumentConfiguration(JobConfiguration):
-    """Settings of the jobs that read documents: limits on what is read."""
+    """The settings of jobs that read documents: limits on documents and archives."""
 
-    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="a larger document is rejected unread")
-    max_members: int = Field(MAX_MEMBERS, ge=1, description="an archive with more members ends there")
-    max_expansion: float = Field(MAX_EXPANSION, gt=0, description="so does one with a larger ratio of content to size")
+    max_document_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="reject documents larger than this")
+    max_members: int = Field(MAX_MEMBERS, ge=1, description="read at most this many members per archive")
+    max_expansion: float = Field(
+        MAX_EXPANSION,
+        gt=0,
+        description="stop reading an archive whose content is more than this many times its compressed size",
+    )
 
     def document_source(self, inputs: Sequence[str]) -> DocumentSource:
-        """The documents below `inputs`.
+        """Make the source of the documents under `inputs`.
 
         Raises:
-            ConfigurationError: the output is inside of an input.
+            ConfigurationError: the output is inside an input.
         """
         refuse_output_among(inputs, self.output)
         return DocumentSource(tuple(inputs), self.limit, self.max_document_bytes, self.max_members, self.max_expansion)

@@ -15,13 +15,13 @@ from genre_ray.training.reading import FeaturesTable
 
 
 class TrainConfiguration(LearningConfiguration):
-    """Train one model for one taxonomy, or for several joined; OUTPUT becomes a bundle."""
+    """Train a model for one taxonomy or for several, and write a bundle to OUTPUT."""
 
     system: str = Field(
-        "essentia", description="what to train: essentia (S0, over 2669 features) or melband (S1, over mel bands)"
+        "essentia", description="kind of model: essentia (S0, over 2669 features) or melband (S1, over mel bands)"
     )
     clip_sd: float | None = Field(
-        None, gt=0, description="bound standardised values to so many deviations; off as published"
+        None, gt=0, description="clip standardised inputs to this many standard deviations; default: no clipping"
     )
 
 

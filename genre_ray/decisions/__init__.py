@@ -1,1 +1,1 @@
-"""From scores to label sets."""
+"""Calibration, thresholds and the other steps from scores to labels."""

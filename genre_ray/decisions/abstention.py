@@ -1,8 +1,8 @@
-"""Abstention: recordings on which the model's own probabilities promise too little are marked.
+"""Abstention: mark the recordings whose predicted labels are unlikely to be right.
 
-Confidence is the F that the probabilities lead to expect of an answer. How far it can be trusted shows the
-coverage-risk curve (El-Yaniv and Wiener 2010): of the most confident recordings, how many there are and how much F
-their answers miss.
+The confidence of a recording is the expected F-score of its predicted labels, computed from the calibrated
+probabilities. The risk-coverage curve (El-Yaniv and Wiener 2010) measures how well confidence works: it shows the
+mean of 1 − F over the most confident recordings, for every share of the recordings.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CoverageRisk:
-    """What answering only the most confident recordings gives; one point for each distinct confidence.
+    """The risk-coverage curve, with one point for each distinct confidence. All arrays are (points,).
 
     Attributes:
-        coverage: share of the recordings that are answered, rising.
-        risk: 1 − mean F of those.
-        confidence: the least confidence among them, falling.
+        coverage: share of the recordings that are answered, in increasing order.
+        risk: 1 − mean F of the answered recordings.
+        confidence: minimum confidence of the answered recordings, in decreasing order.
     """
 
     coverage: Floats
@@ -29,25 +29,26 @@ class CoverageRisk:
 
     @property
     def area(self) -> float | None:
-        """Mean risk over all coverages; lower is better, and the risk of all recordings is what chance gives."""
+        """Mean risk over all coverages; lower is better. Random confidences give the risk at full coverage."""
         steps = np.diff(self.coverage, prepend=0)
         return float((steps * self.risk).sum()) if len(steps) else None
 
     def points(self, most: int) -> list[tuple[float, float]]:
-        """At most so many (coverage, risk) of the curve, evenly spaced, with its ends."""
+        """Return at most `most` points (coverage, risk), evenly spaced, including both ends of the curve."""
         last = len(self.coverage) - 1
         kept = np.unique(np.linspace(0, last, min(most, last + 1)).round().astype(np.intp))
         return list(zip(self.coverage[kept].tolist(), self.risk[kept].tolist(), strict=True))
 
 
 def expected_f(probabilities: NDArray[np.floating], decided: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The F to expect of the decided labels: twice their probabilities' sum over their number plus the sum of all.
+    """Return the expected F-score of the predicted labels of each recording.
 
-    This is the ratio of expectations, which Lipton, Elkan and Narayanaswamy (2014) use for the expected F.
+    It is 2 Σ p(predicted labels) / (number of predicted labels + Σ p(all labels)), a ratio of expectations, as in
+    Lipton, Elkan and Narayanaswamy (2014).
 
     Args:
-        probabilities: (recordings, labels).
-        decided: (recordings, labels).
+        probabilities: calibrated probabilities, (recordings, labels).
+        decided: predicted labels, (recordings, labels).
 
     Returns:
         float32 (recordings,), in [0, 1].
@@ -59,22 +60,28 @@ def expected_f(probabilities: NDArray[np.floating], decided: NDArray[np.bool_]) 
 
 
 def coverage_risk(confidence: NDArray[np.floating], f_scores: NDArray[np.floating]) -> CoverageRisk:
-    """The curve of recordings with these confidences and true Fs, both (recordings,)."""
+    """Compute the risk-coverage curve.
+
+    Args:
+        confidence: (recordings,).
+        f_scores: F-score of each recording's predicted labels, (recordings,).
+    """
     order = np.argsort(-confidence, kind="stable")
     falling = np.asarray(confidence)[order].astype(np.float64)
     answered = np.arange(1, len(order) + 1)
     risk = 1 - np.asarray(f_scores, dtype=np.float64)[order].cumsum() / answered
-    last = np.flatnonzero(np.diff(falling, append=-np.inf))  # equally confident recordings are answered together
+    last = np.flatnonzero(np.diff(falling, append=-np.inf))  # recordings of equal confidence share one point
     return CoverageRisk(answered[last] / max(len(order), 1), risk[last], falling[last])
 
 
 def least_confidence(curve: CoverageRisk, *, risk: float | None = None, coverage: float | None = None) -> float | None:
-    """From which confidence on to answer; None: always.
+    """Return the minimum confidence to answer a recording, or None to answer all.
 
     Args:
-        curve: of validation.
-        risk: answer as many recordings as this mean 1 − F allows; where none does, those of the least risk.
-        coverage: or: answer at least this share of recordings.
+        curve: curve of the validation recordings.
+        risk: answer as many recordings as possible with at most this risk; if no point of the curve has so little risk,
+            answer those at the point with the least.
+        coverage: answer at least this share of the recordings. Give either `risk` or `coverage`.
     """
     if not len(curve.coverage):
         return None

@@ -1,12 +1,13 @@
-"""Calibration: for each label a rising map from scores to probabilities, fitted on validation.
+"""Calibration: map the scores of each label to probabilities. The maps are fitted on validation recordings.
 
-Maps are functions of a score's log-odds and rise strictly, so calibration never changes how a label ranks recordings
-(but for scores whose log-odds are equal to six digits):
+Every map is a strictly increasing function of the log-odds of a score. So calibration does not change how a label ranks
+recordings, except for scores whose log-odds agree to six digits. The kinds of maps are:
 
-- *isotonic*: segments through the blocks of an isotonic regression (Zadrozny and Elkan 2002), each at its block's mean
-  as in centered isotonic regression (Oron and Flournoy 2017), and with the slope of its line past the ends;
+- *isotonic*: line segments through the blocks of an isotonic regression (Zadrozny and Elkan 2002). Each block is
+  represented by its mean, as in centered isotonic regression (Oron and Flournoy 2017). Outside the blocks the map has
+  the slope of the label's logistic line;
 - *platt*: a line (Platt 1999);
-- *pooled*: one line, fitted to all labels, for those without a map of their own;
+- *pooled*: one line fitted to all labels together, used by labels with few positives;
 - *temperature*: one line through the origin for all labels (Guo et al. 2017);
 - *softmax*: the same for labels of which one is right: their probabilities, sharpened, still sum to 1;
 - *none*: the score as it is.
@@ -22,7 +23,7 @@ from pydantic import Field
 from scipy import sparse
 
 from genre_ray.config import Description
-from genre_ray.decisions.logistic import IDENTITY, cross_entropy, log_odds, own_lines, shared_line, sigmoid
+from genre_ray.decisions.logistic import IDENTITY, cross_entropy, fit_per_label, fit_pooled, log_odds, sigmoid
 from genre_ray.errors import InputError
 from genre_ray.metrics.matrices import LabelMatrix, as_csr
 
@@ -31,30 +32,31 @@ Scores = NDArray[np.float32]
 Lines = NDArray[np.float64]
 
 ISOTONIC_POSITIVES = 1000
-"""From about so many cases isotonic maps beat lines (Niculescu-Mizil and Caruana 2005)."""
+"""Labels with at least this many positives and negatives get an isotonic map: with about 1,000 cases it is more
+accurate than a line (Niculescu-Mizil and Caruana 2005)."""
 
 OWN_POSITIVES = 50
-"""From so many a label may have a line of its own."""
+"""Labels with at least this many positives and negatives can get their own line instead of the pooled one."""
 
 _BINS, _BIN_POSITIVES = 20, 10
 
 _SHARED_CELLS = 10_000_000
 
-# A map that falls would turn a label's ranking round, one that hardly rises would make its scores one.
+# A decreasing map would reverse the ranking of recordings, and a nearly flat one would merge their scores.
 _LEAST_SLOPE = 0.05
 
 
 _LARGEST = float(np.finfo(np.float32).max)
 
 Float32 = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
-"""A number that is finite as a float32, too."""
+"""A number that is finite as a float32."""
 
 Position = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
-"""An index as a key of JSON."""
+"""The position of a label, as a key of a JSON object."""
 
 
 class CalibrationDescription(Description):
-    """A calibration as bundles and tables state it; see `Calibration`."""
+    """The form in which bundles and tables store a calibration, see `Calibration`."""
 
     method: Method | Literal["softmax"] = Field(description="as asked for, or softmax")
     kinds: tuple[str, ...] = Field(description="the map of each label")
@@ -67,7 +69,7 @@ class CalibrationDescription(Description):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Maps from scores to probabilities, one a label.
+    """Maps from scores to probabilities, one per label.
 
     Attributes:
         method: as asked for, or `softmax`.
@@ -84,11 +86,15 @@ class Calibration:
 
     @classmethod
     def none(cls, labels: int) -> Self:
-        """Scores as they are."""
+        """The calibration that does not change scores."""
         return cls("none", ("none",) * labels, np.ones(labels, np.float32), np.zeros(labels, np.float32))
 
     def apply(self, scores: Scores) -> Scores:
-        """Float32 scores in [0, 1] → probabilities, (recordings, labels); the very scores for the method `none`."""
+        """Return calibrated probabilities, (recordings, labels).
+
+        Args:
+            scores: float32 (recordings, labels) in [0, 1]. The method `none` returns this same array.
+        """
         if self.method == "none":
             return scores
         if self.method == "softmax":
@@ -102,7 +108,7 @@ class Calibration:
         return sigmoid(odds)
 
     def describe(self) -> CalibrationDescription | None:
-        """What bundles and tables state of it; None for the method `none`."""
+        """The calibration in the form that bundles and tables store; None for the method `none`."""
         if self.method == "none":
             return None
         return CalibrationDescription(
@@ -132,18 +138,18 @@ class Calibration:
 
 
 def fit_calibration(truth: LabelMatrix, scores: NDArray[np.floating], method: Method = "auto") -> Calibration:
-    """Fit maps on recordings that the model has not learnt from.
+    """Fit a calibration on recordings that the model was not trained on.
 
-    `platt` and `isotonic` give the labels that have `OWN_POSITIVES` positives, and as many negatives, a map of their
-    own and the others the pooled line. `auto` gives a label what validation supports: isotonic from
-    `ISOTONIC_POSITIVES`; from `OWN_POSITIVES` a line, if it explains validation better than the pooled one by the
-    Bayesian information criterion; else the pooled line, if that is better than none by the same. A line that does not
-    rise is never taken.
+    With `platt` and `isotonic`, labels with at least `OWN_POSITIVES` positives and negatives get their own map, and the
+    others get the pooled line. `auto` chooses for each label: an isotonic map with at least `ISOTONIC_POSITIVES`
+    positives and negatives; else its own line, with at least `OWN_POSITIVES` of both and if the Bayesian information
+    criterion prefers it to the pooled line; else the pooled line, if the criterion prefers that to no change. A line
+    with a slope below 0.05 is not used.
 
     Args:
-        truth: (recordings, labels).
-        scores: (recordings, labels) in [0, 1], taken as float32.
-        method: which maps.
+        truth: true labels, (recordings, labels).
+        scores: (recordings, labels) in [0, 1], converted to float32.
+        method: the calibration method.
 
     Raises:
         InputError: the shapes differ, or a score is not in [0, 1].
@@ -156,7 +162,7 @@ def fit_calibration(truth: LabelMatrix, scores: NDArray[np.floating], method: Me
     if method == "none":
         return Calibration.none(labels)
     if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise InputError("expected scores in [0, 1] to calibrate, found others; set calibration to none")
+        raise InputError("cannot calibrate scores that are not in [0, 1]; set decisions.calibration to none")
     if (shared := _shared(true, values, method)) is None:
         lines, kinds = np.tile(IDENTITY, (labels, 1)), np.full(labels, "none", dtype=object)
     else:
@@ -180,11 +186,11 @@ def sharpen(scores: Scores, slope: float) -> Scores:
 def _give_own(
     truth: sparse.csc_array, scores: Scores, method: Method, lines: Lines, kinds: NDArray[np.object_]
 ) -> None:
-    """Write the lines of labels that get one of their own over the shared `lines` (labels, 2), and their `kinds`."""
+    """For labels that get their own map, overwrite `lines` (labels, 2) and `kinds` (labels,)."""
     positives = np.diff(truth.indptr)
     rarer = np.minimum(positives, truth.shape[0] - positives)
     own = np.flatnonzero(rarer >= OWN_POSITIVES)
-    fitted = own_lines(truth, scores, own)
+    fitted = fit_per_label(truth, scores, own)
     curved = {"platt": np.inf, "isotonic": 0, "auto": ISOTONIC_POSITIVES}[method] <= rarer[own]
     taken = fitted[:, 0] >= _LEAST_SLOPE
     if method == "auto":
@@ -194,14 +200,14 @@ def _give_own(
 
 
 def _shared(truth: sparse.csc_array, scores: Scores, method: Method) -> Lines | None:
-    """The line of all labels together, (2,); None where validation does not support one."""
-    # Two parameters need no more than some millions of cells: of more, evenly chosen recordings.
+    """Fit one line (2,) to all labels together; None if there are too few cases or no change is better."""
+    # Some millions of cells determine two parameters well enough, so larger data are sampled evenly.
     every = -(-truth.shape[0] * truth.shape[1] // _SHARED_CELLS) or 1
     truth, scores = truth.tocsr()[::every].tocsc(), scores[::every]
     columns, cells = np.arange(truth.shape[1]), truth.shape[0] * truth.shape[1]
     if not OWN_POSITIVES <= truth.nnz <= cells - OWN_POSITIVES:
         return None
-    line = shared_line(truth, scores, columns, shifted=method != "temperature")
+    line = fit_pooled(truth, scores, columns, intercept=method != "temperature")
     if line[0] < _LEAST_SLOPE:
         return None
     if method == "auto":
@@ -212,19 +218,22 @@ def _shared(truth: sparse.csc_array, scores: Scores, method: Method) -> Lines | 
 
 
 def _gain(truth: sparse.csc_array, scores: Scores, columns: NDArray[np.intp], old: Lines, new: Lines) -> Lines:
-    """How much more log-likelihood the new lines have than the old ones, (columns,)."""
+    """The log-likelihood of the new lines minus that of the old ones, (columns,)."""
     before, after = (cross_entropy(truth, scores, columns, lines) for lines in (old, new))
     return before - after
 
 
 def _worth(recordings: int) -> float:
-    """The log-likelihood that two parameters must gain by the Bayesian information criterion (Schwarz 1978)."""
+    """The gain in log-likelihood that justifies two parameters: the Bayesian information criterion (Schwarz 1978)."""
     return float(np.log(max(recordings, 1)))
 
 
 def _knots(truth: sparse.csc_array, scores: Scores, column: int) -> tuple[Scores, Scores]:
-    """The label's map through bins of equally many positives, those of one isotonic block together."""
-    from sklearn.isotonic import isotonic_regression  # takes a second to import, and applying maps needs none of it
+    """Fit the isotonic map of a label: its knots (x, y) in log-odds.
+
+    Recordings are put into bins with equal numbers of positives, and an isotonic regression merges bins into blocks.
+    """
+    from sklearn.isotonic import isotonic_regression  # takes a second to import and is needed only for fitting
 
     odds = log_odds(scores[:, column])
     inside = odds[truth.indices[truth.indptr[column] : truth.indptr[column + 1]]]
@@ -236,7 +245,7 @@ def _knots(truth: sparse.csc_array, scores: Scores, column: int) -> tuple[Scores
     sums = np.bincount(place, weights=odds, minlength=len(counts))
     held = counts > 0
     counts, hits, sums = counts[held], hits[held], sums[held]
-    # Half a recording of either kind keeps a bin of one kind from certainty.
+    # Half a positive and half a negative are added to each bin, so that no probability becomes 0 or 1.
     rates = isotonic_regression((hits + 0.5) / (counts + 1), sample_weight=counts)
     blocks = np.unique(rates, return_inverse=True)[1]
     x = np.bincount(blocks, weights=sums) / np.bincount(blocks, weights=counts)
@@ -245,7 +254,7 @@ def _knots(truth: sparse.csc_array, scores: Scores, column: int) -> tuple[Scores
 
 
 def _through(odds: Scores, x: Scores, y: Scores, slope: np.float32) -> Scores:
-    """The segments through the knots (x, y) at `odds`, with `slope` past the ends."""
+    """Interpolate through the knots (x, y) at `odds`, and extrapolate with `slope`."""
     through: Scores = np.interp(odds, x, y).astype(np.float32)
     through += slope * np.minimum(odds - x[0], 0)
     through += slope * np.maximum(odds - x[-1], 0)
@@ -257,5 +266,5 @@ def _floats(values: Sequence[float]) -> Scores:
 
 
 def _digits(values: Scores) -> tuple[float, ...]:
-    """The shortest decimals that are these float32 numbers."""
+    """Convert to floats with the shortest decimal representation that gives the same float32."""
     return tuple(float(str(value)) for value in values)

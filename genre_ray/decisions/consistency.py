@@ -1,6 +1,7 @@
-"""Consistency: no label is more probable than the labels above it, and none is answered without them.
+"""Consistency: no label gets a higher score than its parents, and no label is predicted without its parents.
 
-A hierarchy is the (child, parent) pairs of columns that a taxonomy's `edges` gives; labels may have several parents.
+A hierarchy consists of (child, parent) pairs of columns, as `Taxonomy.edges` returns them. A label may have several
+parents.
 """
 
 import heapq
@@ -19,20 +20,27 @@ Pair = tuple[int, int]
 
 
 class Hierarchy:
-    """The pairs (child, parent) among `labels` columns, ready to be applied to many recordings at once.
+    """The (child, parent) pairs of a label space, ready to be applied to many recordings at once.
+
+    Args:
+        pairs: (column of the child, column of the parent).
+        labels: number of columns.
 
     Raises:
-        InputError: a pair names a column that is not there, or pairs form a circle.
+        InputError: a column is out of range, or the pairs form a cycle.
     """
 
     def __init__(self, pairs: Sequence[Pair], labels: int) -> None:
         self.pairs, self.labels = tuple((int(child), int(above)) for child, above in pairs), labels
         if any(not 0 <= column < labels for pair in self.pairs for column in pair):
-            raise InputError(f"expected pairs of columns below {labels}, found others; restore the taxonomy")
+            raise InputError(
+                f"expected (child, parent) pairs of columns from 0 to {labels - 1}, found another column; restore the "
+                "file or table that contains them"
+            )
         self.depth = self._depths()
 
     def _depths(self) -> Columns:
-        """For each column the longest way up to a label without parents, (labels,)."""
+        """For each column, the length of the longest path up to a label without parents, (labels,)."""
         depth = np.zeros(self.labels, dtype=np.intp)
         if not self.pairs:
             return depth
@@ -43,11 +51,11 @@ class Hierarchy:
             if (below == depth).all():
                 return depth
             depth = below
-        raise InputError("expected a hierarchy without circles, found one; repair the taxonomy")
+        raise InputError("the hierarchy of labels contains a cycle; remove it from the taxonomy")
 
     @cached_property
     def order(self) -> Columns:
-        """All columns, parents before their children, and rising where that leaves a choice; (labels,)."""
+        """All columns with parents before their children, and otherwise in increasing order, (labels,)."""
         above = np.bincount([child for child, _ in self.pairs], minlength=self.labels)
         below: list[list[int]] = [[] for _ in range(self.labels)]
         for child, parent in self.pairs:
@@ -62,16 +70,19 @@ class Hierarchy:
         return np.array(order, dtype=np.intp)
 
     def downwards(self) -> list[Pair]:
-        """The pairs, those of a child after all pairs above it."""
+        """The pairs, sorted so that the pairs of a label come after those of all its ancestors."""
         return sorted(self.pairs, key=lambda pair: (self.depth[pair[0]], pair))
 
     @cached_property
     def _steps(self) -> list[Columns]:
-        """To be taken in order: for each label a parent, or itself, (labels,); a label comes after all above it."""
+        """The steps of `lower` in order. Each is an array (labels,): a parent of each label, or the label itself.
+
+        A label has a parent in a step only after its ancestors have been lowered in earlier steps.
+        """
         taken: Counter[int] = Counter()
         steps: dict[tuple[int, int], Columns] = {}
         for child, above in self.downwards():
-            # A child's first parents make one step of its depth, its second parents the next.
+            # Per depth there is one step for each child's first parent, one for its second parent, and so on.
             step = steps.setdefault((int(self.depth[child]), taken[child]), np.arange(self.labels))
             step[child] = above
             taken[child] += 1
@@ -79,7 +90,7 @@ class Hierarchy:
 
     @cached_property
     def _ancestors(self) -> Columns:
-        """All labels above each, (labels, most), filled up with the label itself."""
+        """The ancestors of each label, (labels, maximum number of ancestors), padded with the label itself."""
         above: list[set[int]] = [set() for _ in range(self.labels)]
         for child, parent in self.downwards():
             above[child] |= {parent} | above[parent]
@@ -88,17 +99,24 @@ class Hierarchy:
         return np.array(filled, dtype=np.intp).reshape(self.labels, most)
 
     def lower(self, scores: Scores) -> Scores:
-        """Scores (recordings, labels) with every child lowered to its parents' least, in the same memory.
+        """Lower every child's score to the lowest score among its parents, in place.
 
-        A parent's own score stays, and so does its ranking of recordings.
+        The scores of labels without parents do not change.
+
+        Args:
+            scores: (recordings, labels); changed and returned.
         """
         for above in self._steps:
-            # To take every column is several times faster than to pick children and put them back.
+            # Taking all columns is several times faster than indexing only the children and assigning them back.
             np.minimum(scores, np.take(scores, above, axis=1, mode="clip"), out=scores)
         return scores
 
     def close(self, decided: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Labels (recordings, labels) with all labels above them, in the same memory."""
+        """Add to the predicted labels all their ancestors, in place.
+
+        Args:
+            decided: (recordings, labels); changed and returned.
+        """
         if self.pairs:
             rows, columns = decided.nonzero()
             for above in self._ancestors.T:
@@ -106,5 +124,5 @@ class Hierarchy:
         return decided
 
     def violations(self, scores: NDArray[np.floating]) -> int:
-        """How many pairs of a recording and a (child, parent) have the child above its parent."""
+        """Count, over recordings and (child, parent) pairs, how often the child's score exceeds its parent's."""
         return sum(int((scores[:, child] > scores[:, above]).sum()) for child, above in self.pairs)

@@ -1,6 +1,6 @@
-"""A policy fitted on validation: calibration first, then thresholds and abstention on what it gives.
+"""Fit a policy on validation recordings: first the calibration, then thresholds and abstention on its probabilities.
 
-All of it learns from the same recordings, so what it promises of them is a little better than what others will show.
+All three are fitted on the same recordings, so their scores on these recordings are slightly too optimistic.
 """
 
 from collections import Counter
@@ -27,29 +27,40 @@ _POINTS = 21
 
 
 class DecisionSettings(Settings):
-    """How scores become labels."""
+    """How scores are turned into labels."""
 
-    calibration: Method = Field("auto", description="auto, platt, isotonic, temperature or none")
+    calibration: Method = Field(
+        "auto", description="calibration method: auto, platt, isotonic, temperature or none (see docs/labels.md)"
+    )
     thresholds: Literal["label_f", "recording_f"] = Field(
-        "label_f", description="what they make greatest: the mean F of labels, or of recordings"
+        "label_f",
+        description="what thresholds maximise: label_f, the F of each label; recording_f, the mean F of recordings",
     )
     least_positives: int = Field(
-        10, ge=1, description="label_f: with fewer positives, a label borrows from its parent or the value for all"
+        10,
+        ge=1,
+        description="with label_f, labels with fewer positives use the threshold of a parent or a common threshold",
     )
-    consistent: bool = Field(True, description="no label above its parents, none answered without them")
-    max_labels: int | None = Field(None, ge=1, description="the most labels that a recording gets")
-    risk: float | None = Field(None, gt=0, lt=1, description="abstain so that the others' 1 − F stays within this")
-    coverage: float | None = Field(None, gt=0, le=1, description="or abstain so that this share is answered")
+    consistent: bool = Field(
+        True, description="lower scores to those of parent labels, and predict labels with all their parents"
+    )
+    max_labels: int | None = Field(None, ge=1, description="maximum number of labels per recording")
+    risk: float | None = Field(
+        None, gt=0, lt=1, description="abstain from the least confident recordings until 1 − mean F is at most this"
+    )
+    coverage: float | None = Field(
+        None, gt=0, le=1, description="abstain from the least confident recordings but answer at least this share"
+    )
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
         if self.risk is not None and self.coverage is not None:
-            raise ValueError("abstention needs either risk or coverage, found both; give one of them")
+            raise ValueError("decisions.risk and decisions.coverage cannot be combined; give one of them")
         return self
 
 
 class ValidationMetrics(Description):
-    """How good the predictions of a policy are on the recordings that it was fitted on."""
+    """Metrics of a policy on the recordings that it was fitted on."""
 
     recordings: int = Field(ge=0, description="recordings that the policy was fitted on")
     roc_auc: float | None = Field(description="macro mean over labels")
@@ -64,7 +75,7 @@ class ValidationMetrics(Description):
 
 @dataclass(frozen=True)
 class Fit:
-    """A policy and what validation shows of it: the confidence of its recordings against the F of their answers."""
+    """A fitted policy and the risk-coverage curve of its predictions on the validation recordings."""
 
     policy: Policy
     curve: CoverageRisk
@@ -79,10 +90,10 @@ def fit_policy(
     *,
     single_label: bool = False,
 ) -> Fit:
-    """The policy for scores like these.
+    """Fit a policy to the scores of validation recordings.
 
     Args:
-        labels: the scores' columns, (labels,).
+        labels: the labels of the columns, (labels,).
         pairs: (child, parent) columns of the taxonomy.
         truth: (recordings, labels), recordings that the model has not learnt from.
         scores: (recordings, labels) as the model gives them.
@@ -117,7 +128,13 @@ def fit_policy(
 
 
 def validation_metrics(fit: Fit, truth: LabelMatrix, scores: NDArray[np.float32]) -> ValidationMetrics:
-    """Measure a policy on the recordings that it was fitted on."""
+    """Measure a policy on the recordings that it was fitted on.
+
+    Args:
+        fit: the fitted policy.
+        truth: true labels, (recordings, labels).
+        scores: the model's scores, (recordings, labels).
+    """
     probabilities = fit.policy.probabilities(scores)
     return ValidationMetrics(
         recordings=len(scores),
@@ -136,7 +153,13 @@ def _calibration_error(truth: LabelMatrix, values: NDArray[np.float32]) -> float
 
 
 def answer_curve(policy: Policy, truth: LabelMatrix, probabilities: NDArray[np.float32]) -> CoverageRisk:
-    """Coverage and risk of a policy's answers on recordings with a truth, both (recordings, labels)."""
+    """Compute the risk-coverage curve of a policy's predictions.
+
+    Args:
+        policy: the policy.
+        truth: true labels, (recordings, labels).
+        probabilities: from `Policy.probabilities`, (recordings, labels).
+    """
     decided = policy.decide(probabilities).labels
     true = as_csr(truth, "truth")
     hits = np.asarray(true.multiply(decided).sum(axis=1)).ravel()

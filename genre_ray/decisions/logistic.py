@@ -1,7 +1,8 @@
-"""Logistic lines `slope · log-odds + intercept`: one for each of many labels, or one for several labels together.
+"""Logistic regression on log-odds: fit `slope · log-odds + intercept`, per label or pooled over labels.
 
-Fitted by Newton's method with steps halved until the loss falls. The targets enter the loss only by two sums, so a
-step is one pass over the log-odds; that is in float32 with pairwise sums, which gives lines to about five digits.
+The fit uses Newton's method and halves a step until the loss decreases. The loss depends on the targets only by two
+sums, so each step is one pass over the log-odds. That pass uses float32 with pairwise summation, which makes slopes and
+intercepts accurate to about five digits.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ Columns = NDArray[np.intp]
 
 _LOWEST, _HIGHEST = np.finfo(np.float32).tiny, np.float32(1 - 2**-24)
 
-# Columns that are looked at together: a copy of them stays small beside all scores.
+# Columns that are processed together, so that their copy stays small compared with all scores.
 _BLOCK = 32
 
 _STEPS, _SHORT_STEP, _LOSS_NOISE = 60, 1e-4, 1e-6
@@ -27,7 +28,7 @@ IDENTITY = np.array([1.0, 0.0])
 
 @dataclass(frozen=True)
 class _Loss:
-    """Cross-entropy at some lines, (lines,), with its gradient (lines, 2) and curvature (lines, 2, 2)."""
+    """The cross-entropy of several lines (lines,), its gradient (lines, 2) and its Hessian (lines, 2, 2)."""
 
     value: Floats
     gradient: Floats
@@ -35,7 +36,7 @@ class _Loss:
 
 
 def log_odds(scores: Scores) -> Scores:
-    """log(s / (1 − s)), where 0 and 1 count as the float32 numbers next to them."""
+    """Return log(s / (1 − s)); 0 and 1 are replaced by the nearest float32 numbers between them."""
     bounded = np.clip(scores, _LOWEST, _HIGHEST)
     odds: Scores = np.subtract(1, bounded)
     np.divide(bounded, odds, out=odds)
@@ -43,7 +44,7 @@ def log_odds(scores: Scores) -> Scores:
 
 
 def sigmoid(odds: Scores) -> Scores:
-    """1 / (1 + exp(−odds)), in the memory of `odds`."""
+    """Return 1 / (1 + exp(−odds)), computed in place."""
     np.negative(odds, out=odds)
     with np.errstate(over="ignore"):
         np.exp(odds, out=odds)
@@ -51,36 +52,52 @@ def sigmoid(odds: Scores) -> Scores:
     return np.reciprocal(odds, out=odds)
 
 
-def own_lines(truth: sparse.csc_array, scores: Scores, columns: Columns) -> Floats:
-    """Each column's slope and intercept of the greatest likelihood, (columns, 2).
+def fit_per_label(truth: sparse.csc_array, scores: Scores, columns: Columns) -> Floats:
+    """Fit a slope and an intercept for each column by maximum likelihood.
 
-    With p positives and n negatives, their targets are (p + 1) / (p + 2) and 1 / (n + 2) as Platt (1999) has them, so
-    that a few positives do not lead to certainty.
+    With p positives and n negatives, the targets are (p + 1) / (p + 2) and 1 / (n + 2) instead of 1 and 0, as in Platt
+    (1999), so that few positives do not give probabilities near 0 or 1.
 
     Args:
-        truth: canonical, (recordings, labels).
+        truth: true labels, canonical CSC (recordings, labels).
         scores: float32 (recordings, labels) in [0, 1].
-        columns: the labels to fit.
+        columns: the columns to fit.
+
+    Returns:
+        (columns, 2): slope and intercept.
     """
     fitted = [_newton(block.loss, len(block.odds)) for block in _blocks(truth, scores, columns, smooth=True)]
     return np.concatenate([np.zeros((0, 2)), *fitted])
 
 
 def cross_entropy(truth: sparse.csc_array, scores: Scores, columns: Columns, lines: Floats) -> Floats:
-    """Each column's cross-entropy with its line of `lines` (columns, 2), summed over the recordings, (columns,)."""
+    """Compute the cross-entropy of each column with its line, summed over recordings.
+
+    Args:
+        truth: true labels, canonical CSC (recordings, labels).
+        scores: float32 (recordings, labels) in [0, 1].
+        columns: the columns to use.
+        lines: slope and intercept of each of them, (columns, 2).
+
+    Returns:
+        (columns,).
+    """
     starts = range(0, len(columns), _BLOCK)
     blocks = zip(starts, _blocks(truth, scores, columns), strict=True)
     return np.concatenate([np.zeros(0), *(block.loss(lines[start : start + _BLOCK]).value for start, block in blocks)])
 
 
-def shared_line(truth: sparse.csc_array, scores: Scores, columns: Columns, *, shifted: bool) -> Floats:
-    """The slope and intercept of the greatest likelihood for all `columns` together, (2,).
+def fit_pooled(truth: sparse.csc_array, scores: Scores, columns: Columns, *, intercept: bool) -> Floats:
+    """Fit one slope and intercept for several columns together by maximum likelihood.
 
     Args:
-        truth: canonical, (recordings, labels).
+        truth: true labels, canonical CSC (recordings, labels).
         scores: float32 (recordings, labels) in [0, 1].
-        columns: the labels that share the line.
-        shifted: whether it has an intercept other than 0.
+        columns: the columns to fit.
+        intercept: whether to fit the intercept; otherwise it is 0.
+
+    Returns:
+        (2,): slope and intercept.
     """
 
     def loss(line: Floats) -> _Loss:
@@ -89,7 +106,7 @@ def shared_line(truth: sparse.csc_array, scores: Scores, columns: Columns, *, sh
             sum(getattr(part, name).sum(axis=0, keepdims=True) for part in parts)
             for name in ("value", "gradient", "curvature")
         )
-        if not shifted:
+        if not intercept:
             gradient[:, 1], curvature[:, :, 1], curvature[:, 1, :] = 0, 0, 0
             curvature[:, 1, 1] = 1
         return _Loss(value, gradient, curvature)
@@ -100,18 +117,18 @@ def shared_line(truth: sparse.csc_array, scores: Scores, columns: Columns, *, sh
 
 @dataclass(frozen=True)
 class _Block:
-    """Some columns: log-odds (columns, recordings), and the sums of their targets and of targets × log-odds."""
+    """Some columns: their log-odds (columns, recordings), and sums over recordings of targets and targets × odds."""
 
     odds: Scores
     targets: Floats
     weighted: Floats
 
     def loss(self, lines: Floats) -> _Loss:
-        """Of a line for each column: Σ log(1 + exp(u)) − t · u over the recordings, u being the line's log-odds."""
+        """The cross-entropy of one line per column: Σ log(1 + exp(u)) − t · u over recordings, with u from the line."""
         slopes, intercepts = lines.T.astype(np.float32)
         u = self.odds * slopes[:, None]
         u += intercepts[:, None]
-        # log(1 + exp(u)) without overflow; numpy's log1p of float32 takes twenty times as long as its log.
+        # log(1 + exp(u)) without overflow; NumPy's log1p takes twenty times as long as its log for float32.
         small = np.exp(-np.abs(u))
         value = (np.maximum(u, 0) + np.log(1 + small)).sum(axis=1).astype(np.float64)
         value -= lines[:, 0] * self.weighted + lines[:, 1] * self.targets
@@ -148,11 +165,11 @@ def _blocks(truth: sparse.csc_array, scores: Scores, columns: Columns, *, smooth
 
 
 def _newton(loss: Callable[[Floats], _Loss], count: int) -> Floats:
-    """`count` lines that each minimise their loss, (count, 2), from the identity on."""
+    """Minimise the loss of each of `count` lines, starting at the identity; return them as (count, 2)."""
     lines, steps = np.tile(IDENTITY, (count, 1)), np.ones(count)
     here = loss(lines)
     for _ in range(_STEPS):
-        # The ridge keeps a label without any spread solvable; it moves no other.
+        # The ridge keeps the system solvable for a label whose scores are all equal. It does not affect others.
         ridge = 1e-6 * (1 + np.trace(here.curvature, axis1=1, axis2=2))[:, None, None] * np.eye(2)
         moves = -np.linalg.solve(here.curvature + ridge, here.gradient[..., None])[..., 0] * steps[:, None]
         if np.abs(moves).max() < _SHORT_STEP:

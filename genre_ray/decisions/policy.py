@@ -1,8 +1,8 @@
-"""The way from a model's scores to its answer, one for every system and everywhere the same.
+"""A policy: the steps that turn a model's scores into labels. All systems use the same steps.
 
-Scores → calibration → consistency (no child above its parents) → thresholds → at least one label → with all labels
-above → at most so many → abstention. A policy is fitted once, on validation, and travels with the bundle and with every
-predictions table: stored scores can be decided again without the model.
+The steps are calibration, consistency (no score above its parents'), thresholds, at least one label, adding parents, a
+maximum number of labels, and abstention. A policy is fitted on validation recordings. It is stored in the bundle and in
+every predictions table, so stored scores can be labelled again without the model.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _ROWS = 2048
 
 
 class Decided(NamedTuple):
-    """The answer to some recordings: which labels, (recordings, labels), and on which it cannot be relied."""
+    """The predicted labels (recordings, labels), and which recordings are abstained from (recordings,)."""
 
     labels: NDArray[np.bool_]
     abstained: NDArray[np.bool_]
@@ -45,15 +45,15 @@ class PolicyDescription(Description):
 
 @dataclass(frozen=True)
 class Policy:
-    """How the scores of a label space become labels.
+    """How the scores of a label space are turned into labels.
 
     Attributes:
-        labels: (labels,), the scores' columns.
-        thresholds: float32 (labels,) for probabilities; `NO_THRESHOLD` for a label without one.
-        calibration: scores → probabilities.
-        pairs: (child, parent) columns that are kept consistent; none leaves labels independent of each other.
-        max_labels: the most labels that a recording gets.
-        least_confidence: recordings with less expected F are abstained from.
+        labels: the labels of the columns, (labels,).
+        thresholds: float32 (labels,), applied to probabilities; `NO_THRESHOLD` for a label without a threshold.
+        calibration: the maps from scores to probabilities.
+        pairs: (child, parent) columns to keep consistent; empty to leave labels independent of each other.
+        max_labels: maximum number of labels per recording; None for no limit.
+        least_confidence: abstain from recordings with a smaller expected F; None to answer all.
     """
 
     labels: tuple[str, ...]
@@ -65,11 +65,16 @@ class Policy:
 
     @cached_property
     def hierarchy(self) -> Hierarchy:
-        """The pairs, ready for use."""
+        """The `pairs` as a `Hierarchy`."""
         return Hierarchy(self.pairs, len(self.labels))
 
     def probabilities(self, scores: Scores, out: Scores | None = None) -> Scores:
-        """The model's scores → calibrated and consistent ones, (recordings, labels); `out` may be `scores`."""
+        """Return calibrated and consistent probabilities, (recordings, labels).
+
+        Args:
+            scores: the model's scores, float32 (recordings, labels).
+            out: array to write to, which may be `scores`; a new one if None.
+        """
         if self.calibration.method == "none" and not self.pairs and out is None:
             return scores
         result = np.empty_like(scores, dtype=np.float32) if out is None else out
@@ -80,10 +85,13 @@ class Policy:
         return result
 
     def decide(self, probabilities: Scores) -> Decided:
-        """The labels of recordings with these `probabilities`, at least one each, and which to abstain from.
+        """Predict the labels of each recording, at least one, and decide which recordings to abstain from.
+
+        Args:
+            probabilities: from `probabilities`, (recordings, labels).
 
         Raises:
-            InputError: their number is not that of the labels, or one is not finite.
+            InputError: the number of columns differs from the number of labels, or a value is not finite.
         """
         decided = np.empty(probabilities.shape, dtype=bool)
         abstained = np.zeros(len(probabilities), dtype=bool)
@@ -98,7 +106,7 @@ class Policy:
         return Decided(decided, abstained)
 
     def _limit(self, decided: NDArray[np.bool_], probabilities: Scores) -> None:
-        """Keep the most probable `max_labels` labels of each recording; among equals the higher in the taxonomy."""
+        """Keep the `max_labels` most probable labels of each recording; ties go to labels higher in the taxonomy."""
         if self.max_labels is None:
             return
         many = np.flatnonzero(decided.sum(axis=1) > self.max_labels)
@@ -111,12 +119,12 @@ class Policy:
         decided[rows[dropped], columns[dropped]] = False
 
     def label_sets(self, probabilities: Scores) -> list[tuple[str, ...]]:
-        """The labels of each recording, parents before children."""
+        """Return the names of the predicted labels of each recording, parents before children."""
         decided = self.decide(probabilities).labels
         return [tuple(self.labels[column] for column in self.hierarchy.order if row[column]) for row in decided]
 
     def describe(self) -> PolicyDescription:
-        """What bundles and tables state of it beside its labels."""
+        """The policy without its labels, in the form that bundles and tables store."""
         return PolicyDescription(
             thresholds=tuple(float(threshold) for threshold in self.thresholds),
             calibration=self.calibration.describe(),
@@ -127,14 +135,14 @@ class Policy:
 
     @classmethod
     def of(cls, labels: Sequence[str], description: PolicyDescription) -> Self:
-        """Make the policy that `describe` described.
+        """Make a policy from the result of `describe`.
 
         Args:
-            labels: the scores' columns.
-            description: see `describe`.
+            labels: the labels of the columns.
+            description: the result of `describe`.
 
         Raises:
-            ValueError: the description is not one of these labels.
+            ValueError: the description does not fit the labels.
         """
         if len(description.thresholds) != len(labels):
             raise ValueError(f"expected {len(labels)} thresholds, one per label, found {len(description.thresholds)}")
@@ -147,7 +155,7 @@ class Policy:
             least_confidence=description.least_confidence,
         )
         try:
-            found.hierarchy  # noqa: B018 refuses pairs that form no hierarchy
+            found.hierarchy  # noqa: B018 building it checks the pairs
         except InputError as error:
             raise ValueError(str(error)) from None
         return found

@@ -1,8 +1,7 @@
-"""Thresholds that maximise F on validation, per label or per recording, and the decisions they make.
+"""Thresholds that maximise F on validation recordings, and the labels that they give.
 
-Thresholds are finite positive float32 numbers, so that JSON and safetensors hold them as they are. A label
-that cannot have one (no positive in validation) has `NO_THRESHOLD`, the greatest float32: no score reaches
-it, also for a reader who does not know this rule.
+Thresholds are finite positive float32 numbers, so JSON and safetensors store them exactly. A label without positives in
+validation gets `NO_THRESHOLD`, the largest float32, which no score reaches.
 """
 
 import numpy as np
@@ -17,24 +16,24 @@ from genre_ray.metrics.ranking import ranked_labels
 NO_THRESHOLD = np.finfo(np.float32).max
 
 MOST_LABELS = 64
-"""No recording is thought to have more labels when one threshold is sought for all."""
+"""Maximum number of labels per recording that `recording_threshold` considers."""
 
 _ROWS = 4096
 
-# A threshold of 0 would predict its label always and have no score/threshold.
+# With a threshold of 0 a label would always be predicted, and score / threshold would be undefined.
 _FLOOR = np.finfo(np.float32).tiny
 
 
 def plug_in_thresholds(truth: LabelMatrix, scores: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Per label, the score at which predicting `score >= threshold` has the greatest F on these recordings.
+    """Choose for each label the threshold that maximises its F on these recordings.
 
-    The plug-in rule of the MediaEval 2018 AcousticBrainz baseline (Oramas, Bogdanov, Porter): the first
-    maximum of F along the precision-recall curve, scores rising. That is always at a positive's score, as
-    lowering the threshold between two positives only adds false ones, so only those are looked at.
+    This is the plug-in rule of the MediaEval 2018 AcousticBrainz baseline (Oramas, Bogdanov, Porter): the lowest score
+    with the maximum F, where a label is predicted if `score >= threshold`. The maximum is always at the score of a
+    positive, because a lower threshold that does not reach the next positive only adds false positives.
 
     Args:
         truth: true labels of the validation recordings, (recordings, labels).
-        scores: finite scores, (recordings, labels), compared as float32.
+        scores: finite scores, (recordings, labels), converted to float32.
 
     Returns:
         (labels,), at least the smallest normal float32; `NO_THRESHOLD` for a label without positives.
@@ -49,7 +48,7 @@ def plug_in_thresholds(truth: LabelMatrix, scores: NDArray[np.floating]) -> NDAr
             continue
         predicted = len(rising) - np.searchsorted(rising, positives, "left")
         hits = len(positives) - np.searchsorted(positives, positives, "left")
-        # 2PR / (P + R) in one division: Fs that are equal as fractions are equal numbers, and the first wins.
+        # One division instead of 2PR / (P + R), so that equal fractions give equal floats and the first is chosen.
         f_score = 2 * hits / (predicted + len(positives))
         thresholds[label] = max(positives[f_score.argmax()], _FLOOR)
     return thresholds
@@ -58,16 +57,17 @@ def plug_in_thresholds(truth: LabelMatrix, scores: NDArray[np.floating]) -> NDAr
 def borrowed_thresholds(
     truth: LabelMatrix, scores: NDArray[np.floating], hierarchy: Hierarchy, least_positives: int
 ) -> NDArray[np.float32]:
-    """The plug-in thresholds, but for labels with few positives those of labels above them.
+    """Choose plug-in thresholds; labels with few positives use the threshold of an ancestor.
 
-    A label with fewer than `least_positives` takes the least threshold among the nearest labels above it that have as
-    many; without one, `recording_threshold`. That asks for scores that mean the same for all labels: calibrated ones.
+    A label with fewer than `least_positives` positives uses the lowest threshold among its nearest ancestors with
+    enough positives. If it has no such ancestor, it uses `recording_threshold`. The scores should be calibrated, so
+    that one threshold means the same for different labels.
 
     Args:
         truth: true labels of the validation recordings, (recordings, labels).
-        scores: finite scores, (recordings, labels), compared as float32.
-        hierarchy: of the labels.
-        least_positives: at least 1.
+        scores: finite scores, (recordings, labels), converted to float32.
+        hierarchy: the parents of each label.
+        least_positives: minimum number of positives for a threshold of its own, at least 1.
 
     Returns:
         (labels,), at least the smallest normal float32.
@@ -92,16 +92,15 @@ def borrowed_thresholds(
 
 
 def recording_threshold(truth: LabelMatrix, scores: NDArray[np.floating]) -> np.float32:
-    """The one threshold for all labels at which the recordings' mean F is greatest, the lowest of equals.
+    """Choose one threshold for all labels that maximises the mean F of recordings; the lowest, if several do.
 
-    The best set of labels for a recording's F are those above a threshold (Lipton, Elkan and Narayanaswamy 2014); one
-    value for all, the strategy SCut with a shared threshold (Pillai, Fumera and Roli 2013), has nothing to over-fit
-    where probabilities are calibrated. A recording's most probable label counts whatever its score; at most
-    `MOST_LABELS` of it are looked at.
+    The label set with the best expected F consists of the labels above a threshold (Lipton, Elkan and Narayanaswamy
+    2014). One threshold for all labels (SCut in Pillai, Fumera and Roli 2013) hardly overfits calibrated probabilities.
+    A recording always gets its most probable label. At most `MOST_LABELS` labels per recording are considered.
 
     Args:
         truth: true labels of the validation recordings, (recordings, labels).
-        scores: finite scores, (recordings, labels), compared as float32.
+        scores: finite scores, (recordings, labels), converted to float32.
 
     Returns:
         At least the smallest normal float32; `NO_THRESHOLD` without recordings or labels.
@@ -119,11 +118,11 @@ def recording_threshold(truth: LabelMatrix, scores: NDArray[np.floating]) -> np.
     ]
     falling, gains = (np.concatenate(column) for column in zip(*parts, strict=True))
     if not len(falling):
-        return _FLOOR  # one label, which every recording gets
+        return _FLOOR  # the only label is predicted for every recording
     order = np.argsort(-falling, kind="stable")
     falling, total = falling[order], gains[order].cumsum()
     last = np.flatnonzero(np.diff(falling, append=-np.inf))
-    # Of equals the lowest: sums of gains that are equal on paper differ in their last digits.
+    # The lowest of equally good thresholds. Equal sums can differ in their last digits, hence the tolerance.
     best = np.flatnonzero(total[last] >= total[last].max() - 1e-9)[-1]
     if total[last[best]] < 0:
         return np.float32(np.nextafter(falling[0], np.float32(np.inf)))
@@ -131,7 +130,7 @@ def recording_threshold(truth: LabelMatrix, scores: NDArray[np.floating]) -> np.
 
 
 def _gains(true: sparse.csr_array, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """For each label but a recording's first, its score and by how much taking it too changes the recording's F."""
+    """For each recording's labels after its most probable one: the score, and the change in F if it is predicted."""
     width = min(MOST_LABELS, values.shape[1])
     top = np.argpartition(-values, width - 1, axis=1)[:, :width]
     rows = np.arange(len(values))[:, None]
@@ -143,27 +142,29 @@ def _gains(true: sparse.csr_array, values: NDArray[np.float32]) -> tuple[NDArray
 
 
 def decide(scores: NDArray[np.floating], thresholds: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """The labels of each recording: those whose score reaches the threshold, and always at least one.
+    """Predict for each recording the labels whose score reaches the threshold, and always at least one label.
 
-    A recording left with none gets the label of the greatest score/threshold (the first of equals). Labels
-    with `NO_THRESHOLD` take no part in that; only if no label has a threshold, the greatest score wins.
+    If no score reaches its threshold, the label with the greatest score / threshold is predicted, the first of equals.
+    Labels with `NO_THRESHOLD` are not considered for this unless no label has a threshold. Then the label with the
+    greatest score is predicted.
 
     Args:
-        scores: finite scores, (recordings, labels), compared as float32.
+        scores: finite scores, (recordings, labels), converted to float32.
         thresholds: finite and positive, (labels,).
 
     Returns:
         (recordings, labels), with at least one label in every row.
 
     Raises:
-        InputError: the shapes do not agree, there is no label, or a score or threshold cannot be used.
+        InputError: the shapes do not agree, there is no label, a score is not finite, or a threshold is not finite and
+            positive.
     """
     values, limits = _finite(scores), np.asarray(thresholds, dtype=np.float32)
     if not values.shape[1] or limits.shape != values.shape[1:]:
         found = f"{limits.shape} for scores {values.shape}"
-        raise InputError(f"expected at least one label and a threshold for each, found {found}")
+        raise InputError(f"expected at least one label and one threshold per label, found thresholds {found}")
     if not (np.isfinite(limits) & (limits > 0)).all():
-        raise InputError("expected finite thresholds above 0; mark a label without one by NO_THRESHOLD")
+        raise InputError("expected finite thresholds above 0; use NO_THRESHOLD for a label without a threshold")
     decided = values >= limits
     empty = np.flatnonzero(~decided.any(axis=1))
     usable = limits < NO_THRESHOLD
@@ -176,10 +177,12 @@ def decide(scores: NDArray[np.floating], thresholds: NDArray[np.floating]) -> ND
 
 
 def _finite(scores: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The scores as float32, (recordings, labels)."""
+    """Convert scores (recordings, labels) to float32 and check that they are finite."""
     values = np.asarray(scores, dtype=np.float32)
     if values.ndim != 2:
         raise InputError(f"expected scores with the axes (recordings, labels), found shape {values.shape}")
     if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
-        raise InputError("expected finite scores, found NaN or infinity: drop or repair those recordings")
+        raise InputError(
+            "expected finite scores, found NaN or infinity; remove those recordings or correct their scores"
+        )
     return values

@@ -1,1 +1,1 @@
-"""Numbers from documents: the columns, and the way from a parsed document to a vector of them."""
+"""Feature tables: what their values are, how they are computed from documents, and how they are scaled."""

@@ -12,21 +12,21 @@ import numpy as np
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 
-# Below this multiple of the mean a float32 column's spread is rounding, not variance.
+# A standard deviation below this multiple of the mean is only the rounding error of float32.
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
-# The scale of a smaller deviation would not be a float32.
+# The reciprocal of a smaller standard deviation does not fit in a float32.
 TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Standardised value = (value - mean) * scale, per column.
+    """The mean and scale of each column. A standardised value is (value − mean) · scale.
 
     Attributes:
-        mean: (columns,), 0 where no row has the column.
-        scale: (columns,), 1 / standard deviation (of the population); 1 for a column without variance and 0 for one
-            that no row has, so that it stays silent when later rows bring it.
+        mean: (columns,); 0 for a column that is missing in all rows.
+        scale: (columns,); 1 / population standard deviation. It is 1 for a column without variance. It is 0 for a
+            column that is missing in all rows, so that the column has no effect if later rows contain it.
     """
 
     mean: Vector
@@ -87,12 +87,12 @@ def merge_moments(batches: Iterable[Moments]) -> Scaling:
 
 
 def fit_scaling(batches: Iterable[Matrix]) -> Scaling:
-    """Fit on training rows.
+    """Compute the scaling of the training rows.
 
     Args:
-        batches: arrays (rows, columns); a value that is not finite is missing.
+        batches: arrays (rows, columns). A value that is not finite is missing.
 
     Raises:
-        ValueError: there is no batch.
+        ValueError: there are no batches.
     """
     return merge_moments(map(moments, batches))

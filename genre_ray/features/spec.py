@@ -1,6 +1,7 @@
-"""What the vectors of a features table are: their kind, shape and columns, in the table's Delta properties.
+"""The feature specification of a table: the kind, shape and columns of its vectors.
 
-Delta keeps its properties through OPTIMIZE and VACUUM. The metadata of Parquet files is lost when parts are rewritten.
+It is stored in the table's Delta properties, which Delta keeps in OPTIMIZE and VACUUM. The metadata of Parquet files is
+lost when files are rewritten.
 """
 
 import hashlib
@@ -17,18 +18,18 @@ from genre_ray.errors import InputError
 from genre_ray.storage import tables
 
 PROPERTY = "feature_spec"
-"""The property of a features table that holds its specification."""
+"""The Delta property that contains the specification."""
 
 Parameter = str | int | float | bool
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of an item's values.
+    """One axis of the values of a row.
 
     Attributes:
-        name: what runs along it, e.g. `columns`, `mels` or `frames`.
-        size: how many values it has.
+        name: e.g. `columns`, `mels` or `frames`.
+        size: number of values along the axis.
     """
 
     name: str
@@ -37,14 +38,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What the values of one row of a features table are.
+    """What the values in a row of a features table mean.
 
     Attributes:
-        kind: how they were made, e.g. `essentia-2669`.
+        kind: name of the extraction, e.g. `essentia-2669`.
         shape: the axes of a row's values, outermost first. A row stores its values flat, in C order.
-        dtype: NumPy's name of the type of a value.
-        columns: the names of the values, for values that each have a name of their own; their number is the size of the
-            only axis.
+        dtype: NumPy's name for the type of a value.
+        columns: names of the values, if each has its own name. Then there is one axis of that size.
         parameters: settings of the extraction, e.g. the sample rate in Hz under `sample_rate_hz`.
 
     Raises:
@@ -63,7 +63,7 @@ class FeatureSpec:
 
     @classmethod
     def of_columns(cls, kind: str, columns: Sequence[str]) -> Self:
-        """The specification of float32 vectors whose values have these names."""
+        """Make the specification of float32 vectors with named values."""
         return cls(kind, (Axis("columns", len(columns)),), columns=tuple(columns))
 
     @property
@@ -73,19 +73,19 @@ class FeatureSpec:
 
     @property
     def hash(self) -> str:
-        """SHA-256, in hexadecimal, over everything else: equal only for equal specifications."""
+        """Hexadecimal SHA-256 of the specification. Two specifications are equal if their hashes are equal."""
         return hashlib.sha256(json.dumps(self._content(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
-        """The specification and its hash as plain JSON values."""
+        """The specification and its hash as JSON values."""
         return {**self._content(), "hash": self.hash}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """The specification that `as_dict` describes.
+        """Make a specification from the result of `as_dict`.
 
         Raises:
-            ValueError: a key is missing or unknown, a value is of another type, or the content does not match the hash.
+            ValueError: a key is missing or unknown, a value has another type, or the hash does not match.
         """
         if not isinstance(content, Mapping):
             raise ValueError(f"expected a mapping, found {type(content).__name__}")
@@ -94,13 +94,13 @@ class FeatureSpec:
         except ValidationError as error:
             raise ValueError(first_error(error)) from None
         if spec.hash != content.get("hash"):
-            raise ValueError(f"expected content with the hash {content.get('hash')}, found {spec.hash}")
+            raise ValueError(f"its hash is {spec.hash} instead of {content.get('hash')}")
         if spec.as_dict() != content:
-            raise ValueError("expected only the keys and types of a specification, found others")
+            raise ValueError("it has unknown keys or values of another type")
         return spec
 
     def properties(self) -> dict[str, str]:
-        """The properties of a table with such features, for `tables.create_table`."""
+        """The Delta properties of a table with these features, for `tables.create_table`."""
         return {PROPERTY: json.dumps(self.as_dict(), ensure_ascii=False)}
 
     def _content(self) -> dict[str, Any]:
@@ -114,21 +114,21 @@ class FeatureSpec:
 
 
 def read_spec(uri: str) -> FeatureSpec:
-    """The specification of a features table, from its Delta properties.
+    """Read the specification of a features table from its Delta properties.
 
     Raises:
-        InputError: there is no table, it states no specification, or one that was altered.
+        InputError: there is no table, it has no specification, or the specification was altered.
     """
     stated = tables.properties(uri).get(PROPERTY)
     if stated is None:
         raise InputError(
-            f"{uri}: expected a features table, whose property {tables.PREFIX}{PROPERTY} says what its features are, "
-            "found another table"
+            f"{uri}: expected a features table, found a table without the property {tables.PREFIX}{PROPERTY}; give "
+            "OUTPUT/features of ingest"
         )
     try:
         return FeatureSpec.from_dict(json.loads(stated))
     except ValueError as error:
         raise InputError(
-            f"{uri}: expected a feature specification in the property {tables.PREFIX}{PROPERTY}, found: {error}; "
-            "restore the property or ingest again"
+            f"{uri}: the feature specification in the property {tables.PREFIX}{PROPERTY} is damaged ({error}); restore "
+            "the property, or ingest again"
         ) from None

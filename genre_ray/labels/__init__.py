@@ -1,1 +1,1 @@
-"""Genres as labels: their taxonomy, names, spaces and splits."""
+"""Labels: taxonomies, label names, label spaces, splits, and mappings between taxonomies."""

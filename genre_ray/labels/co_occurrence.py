@@ -1,7 +1,7 @@
-"""How often the labels of two taxonomies stand on the same recordings, and what that says with which certainty.
+"""Count how often the labels of two taxonomies occur on the same recordings, with confidence intervals.
 
-Only recordings that both taxonomies annotate are counted. The counts take (labels × labels) memory, however many
-recordings they are of.
+Only recordings that both taxonomies annotate are counted. Memory grows with the number of label pairs, but not with the
+number of recordings.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,18 +17,18 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 BLOCK_RECORDINGS = 100_000
-"""Recordings whose labels are looked at together; what it takes is some ten numbers for each."""
+"""Number of recordings that are counted together; each needs about ten numbers of memory."""
 
 
 @dataclass(frozen=True)
 class CoOccurrence:
-    """Counts of recordings.
+    """Numbers of recordings per label and per pair of labels of two taxonomies.
 
     Attributes:
-        from_labels, to_labels: (from,) and (to,), the labels of the two taxonomies.
-        together: int64 (from, to), recordings with both labels.
-        count_from, count_to: int64 (from,) and (to,), recordings with the label.
-        recordings: all that both taxonomies annotate.
+        from_labels, to_labels: the labels of the two taxonomies, (from,) and (to,).
+        together: recordings with both labels, int64 (from, to).
+        count_from, count_to: recordings with the label, int64 (from,) and (to,).
+        recordings: number of recordings that both taxonomies annotate.
     """
 
     from_labels: tuple[str, ...]
@@ -40,12 +40,12 @@ class CoOccurrence:
 
     @classmethod
     def count(cls, from_labels: Sequence[str], to_labels: Sequence[str], blocks: Iterable[tuple[Any, Any]]) -> Self:
-        """Count over blocks of recordings.
+        """Count label pairs over blocks of recordings.
 
         Args:
-            from_labels: columns of the first matrix of each block.
-            to_labels: columns of the second.
-            blocks: boolean CSR (recordings, from) and (recordings, to), over the same recordings.
+            from_labels: labels of the columns of each block's first matrix.
+            to_labels: labels of the columns of each block's second matrix.
+            blocks: pairs of boolean CSR matrices (recordings, from) and (recordings, to) of the same recordings.
         """
         together = sparse.csr_array((len(from_labels), len(to_labels)), dtype=np.int64)
         count_from, count_to = np.zeros(len(from_labels), np.int64), np.zeros(len(to_labels), np.int64)
@@ -60,43 +60,46 @@ class CoOccurrence:
 
     @property
     def swapped(self) -> Self:
-        """The same, seen from the other taxonomy."""
+        """The same counts with the two taxonomies exchanged."""
         return type(self)(
             self.to_labels, self.from_labels, self.together.T, self.count_to, self.count_from, self.recordings
         )
 
     @cached_property
     def cosine(self) -> Floats:
-        """(from, to) cosine similarity of the label columns, JKU's M; 0 for a label that does not occur.
+        """Cosine similarity of the label columns, (from, to); 0 for a label that does not occur.
 
-        MediaEval 2017 AcousticBrainz genre task, JKU's mapping between the tasks' taxonomies.
+        This is the matrix M by which JKU mapped taxonomies in the MediaEval 2017 AcousticBrainz genre task.
         """
         lengths = np.sqrt(np.outer(self.count_from, self.count_to))
         return np.divide(self.together, lengths, out=np.zeros(self.together.shape), where=lengths > 0)
 
     @cached_property
     def share(self) -> Floats:
-        """(from, to) the part of a first label's recordings that have the second; 0 for a label that does not occur."""
+        """The share of a `from` label's recordings that have the `to` label, (from, to); 0 if it does not occur."""
         whole = np.broadcast_to(self.count_from[:, None], self.together.shape)
         return np.divide(self.together, whole, out=np.zeros(self.together.shape), where=whole > 0)
 
     def bounds(self, confidence: float) -> tuple[Floats, Floats]:
-        """(from, to) the least and the greatest share that these counts leave possible, at so much confidence."""
+        """Lower and upper bounds of `share` at this two-sided confidence level, each (from, to)."""
         return wilson(self.together, self.count_from[:, None], confidence)
 
 
 def wilson(hits: Counts, trials: Counts, confidence: float) -> tuple[Floats, Floats]:
-    """The score interval of a share (Wilson 1927), from 0 to 1 without trials.
+    """Compute the score interval of a proportion (Wilson 1927).
 
     Args:
-        hits: of any shape.
-        trials: of a shape that broadcasts to it.
-        confidence: two-sided, in (0, 1).
+        hits: number of successes, of any shape.
+        trials: number of trials, of a shape that broadcasts to that of `hits`.
+        confidence: two-sided confidence level, in (0, 1).
+
+    Returns:
+        Lower and upper bounds, of the shape of `hits`; 0 and 1 without trials.
     """
     z2 = stats.norm.ppf((1 + confidence) / 2) ** 2
     hits, trials = np.asarray(hits, np.float64), np.asarray(trials, np.float64)
     centre = (hits + z2 / 2) / (trials + z2)
-    # hits (trials - hits) / trials, without a division by no trials.
+    # This is hits (trials - hits) / trials, without a division by 0.
     spread = hits * (1 - hits / np.maximum(trials, 1))
     half = np.sqrt(z2 * (spread + z2 / 4)) / (trials + z2)
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)

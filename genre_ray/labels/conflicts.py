@@ -1,4 +1,4 @@
-"""Where two taxonomies contradict each other: what their names or their trees promise and their recordings deny."""
+"""Find contradictions between two taxonomies: names or parents that the shared recordings do not confirm."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,16 +11,18 @@ from genre_ray.labels.taxonomy import SEPARATOR, Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One contradiction, or a label that nothing was found for.
+    """One row of conflicts.tsv: two labels that contradict each other, or one label without a counterpart.
 
     Attributes:
-        reason: `apart` or `never_together`, of labels whose names are equal, or equal in their last level;
-            `parent_apart`, of a label that is mostly not what its parent is the same as; and `no_counterpart`, of a
-            label that is related to none of the other taxonomy, with an empty `to_label`.
-        together, expected: recordings with both labels, and how many chance would give.
-        count_from, count_to: recordings with either, of those that both taxonomies annotate.
-        high: the greatest share of the first label's recordings that may have the second.
-        detail: in words.
+        from_taxonomy, from_label, to_taxonomy, to_label: the two labels.
+        reason: `apart`: the labels have the same name or the same last level, but neither includes the other;
+            `never_together`: the same, and no recording has both; `parent_apart`: the parent of the first label is the
+            same as the second label, but few recordings of the first label have the second; `no_counterpart`: no label
+            of the other taxonomy is related, and `to_label` is empty.
+        together, expected: number of recordings with both labels, and the number expected by chance.
+        count_from, count_to: number of recordings with each label, among those that both taxonomies annotate.
+        high: upper bound of the share of the first label's recordings that have the second.
+        detail: the conflict in words.
     """
 
     from_taxonomy: str
@@ -37,10 +39,13 @@ class Conflict:
 
 
 def name_conflicts(from_taxonomy: str, to_taxonomy: str, there: Relations) -> Iterator[Conflict]:
-    """Labels of like names that do not include one another, by their names; the other way round they are the same."""
+    """Yield pairs of labels with the same name or last level of which neither includes the other.
+
+    The result does not depend on the direction, so it needs only one call per pair of taxonomies.
+    """
     alike = there.same_name | same_keys(there.found.from_labels, there.found.to_labels, _last_level)
     for i, j in np.argwhere(alike & there.apart):
-        how = "the same name" if there.same_name[i, j] else "the same last level"
+        how = "same name" if there.same_name[i, j] else "same last level"
         reason = "apart" if there.found.together[i, j] else "never_together"
         yield _conflict(
             from_taxonomy, to_taxonomy, there, (int(i), int(j)), reason, f"{how}, but neither includes the other"
@@ -48,22 +53,25 @@ def name_conflicts(from_taxonomy: str, to_taxonomy: str, there: Relations) -> It
 
 
 def parent_conflicts(from_taxonomy: str, to_taxonomy: str, there: Relations, ours: Taxonomy) -> Iterator[Conflict]:
-    """Labels of the first taxonomy that the second one does not place below what their parent is the same as."""
+    """Yield labels whose parent is the same as a label of the second taxonomy, which few of their recordings have.
+
+    For example `rock---punk`, if `rock` is the same as `Rock`, but few recordings of `rock---punk` are `Rock`.
+    """
     few = there.found.count_from < there.rule.least
     for child, parent in ours.edges(there.found.from_labels):
         for j in np.flatnonzero(there.same[parent] & (there.bounds[1][child] < there.rule.inclusion)):
             if not few[child]:
-                detail = f"below {there.found.from_labels[parent]!r}, which is the same"
+                detail = f"its parent {there.found.from_labels[parent]!r} is the same as this label"
                 yield _conflict(from_taxonomy, to_taxonomy, there, (child, int(j)), "parent_apart", detail)
 
 
 def without_counterpart(from_taxonomy: str, to_taxonomy: str, there: Relations) -> Iterator[Conflict]:
-    """Labels of the first taxonomy that are related to none of the second: whoever answers there does not say them."""
+    """Yield labels of the first taxonomy that no label of the second is related to, so the mapping loses them."""
     alike = same_keys(there.found.from_labels, there.found.to_labels, _last_level)
     for i in np.flatnonzero(~(there.overlaps | there.by_name).any(axis=1)):
         count = int(there.found.count_from[i])
         like = [there.found.to_labels[j] for j in np.flatnonzero(alike[i])]
-        detail = f"of the same last level: {', '.join(like)}" if like else "none of the same last level either"
+        detail = f"labels with the same last level: {', '.join(like)}" if like else "no label has the same last level"
         label = there.found.from_labels[i]
         yield Conflict(from_taxonomy, label, to_taxonomy, "", "no_counterpart", 0, 0.0, count, 0, 1.0, detail)
 

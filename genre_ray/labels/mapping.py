@@ -1,8 +1,9 @@
-"""A mapping between two taxonomies, learnt from the recordings that both annotate, and from equal names where few do.
+"""Learn how the labels of two taxonomies relate, from the recordings that both annotate.
 
-What is learnt is the share of one label's recordings that have the other, with its interval. Two labels are the same
-when most recordings of either have the other, one lies within the other when that holds one way, and they overlap when
-they stand together more often than by chance; most, and more often, at the stated confidence.
+The measure is the share of one label's recordings that have the other label, with a confidence interval. Two labels are
+the same if most recordings of each have the other. One is within the other if this holds in one direction. They overlap
+if they occur together more often than by chance. "Most" and "more often" must hold at the configured confidence level.
+Labels with few recordings are related by equal names instead.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,14 +24,14 @@ Marks = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rule:
-    """When counts say something.
+    """The thresholds for relating two labels.
 
     Attributes:
-        confidence: of every interval, two-sided.
-        inclusion: a label lies within another when at least this share of its recordings has the other.
-        least: recordings that two labels share before their relation is learnt, and that each needs before its name
-            is held against it.
-        least_weight: labels that overlap are told of from this share on, and where a label has no better witness.
+        confidence: two-sided confidence level of the intervals.
+        inclusion: a label is within another if at least this share of its recordings has the other.
+        least: minimum number of common recordings to relate two labels by their recordings. Labels with fewer
+            recordings of their own are related by equal names.
+        least_weight: overlaps with a smaller share are left out, unless they are a label's best relation.
     """
 
     confidence: float = 0.95
@@ -41,12 +42,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Relations:
-    """How the labels of two taxonomies relate: matrices (from, to).
+    """How the labels of two taxonomies relate. All matrices are (from, to).
 
     Attributes:
-        found: the counts.
-        above: the second taxonomy.
-        rule: when they say something.
+        found: the numbers of recordings.
+        above: the taxonomy of the `to` labels.
+        rule: the thresholds for relating labels.
     """
 
     found: CoOccurrence
@@ -55,56 +56,56 @@ class Relations:
 
     @cached_property
     def bounds(self) -> tuple[Floats, Floats]:
-        """Least and greatest share of the first label's recordings that have the second."""
+        """Lower and upper bounds of the share of the `from` label's recordings that have the `to` label."""
         return self.found.bounds(self.rule.confidence)
 
     @cached_property
     def back(self) -> tuple[Floats, Floats]:
-        """Least and greatest share of the second label's recordings that have the first."""
+        """Lower and upper bounds of the share of the `to` label's recordings that have the `from` label."""
         low, high = self.found.swapped.bounds(self.rule.confidence)
         return low.T, high.T
 
     @cached_property
     def within(self) -> Marks:
-        """Most recordings of the first have the second."""
+        """Whether most recordings of the `from` label have the `to` label."""
         return self._enough & (self.bounds[0] >= self.rule.inclusion) & self._attracted
 
     @cached_property
     def contains(self) -> Marks:
-        """Most recordings of the second have the first."""
+        """Whether most recordings of the `to` label have the `from` label."""
         return self._enough & (self.back[0] >= self.rule.inclusion) & self._attracted
 
     @cached_property
     def overlaps(self) -> Marks:
-        """They stand together more often than by chance, whether or not one includes the other."""
+        """Whether the labels occur together more often than by chance. Pairs where one includes the other count too."""
         return self._enough & self._attracted
 
     @cached_property
     def apart(self) -> Marks:
-        """Both have recordings enough to say that neither includes the other."""
+        """Whether both labels have enough recordings and neither includes the other."""
         count = np.minimum.outer(self.found.count_from, self.found.count_to)
         inclusion = self.rule.inclusion
         return (count >= self.rule.least) & (self.bounds[1] < inclusion) & (self.back[1] < inclusion)
 
     @cached_property
     def same_name(self) -> Marks:
-        """Their names are equal once they are normalised."""
+        """Whether the normalised names are equal."""
         return same_keys(self.found.from_labels, self.found.to_labels, key)
 
     @cached_property
     def by_name(self) -> Marks:
-        """Of equal names, those for which there are too few recordings of either to deny it."""
+        """Whether the names are equal and one of the labels has too few recordings to contradict that."""
         few_from, few_to = self.found.count_from < self.rule.least, self.found.count_to < self.rule.least
         return self.same_name & (few_from[:, None] | (few_to & (self.found.together > 0)))
 
     @cached_property
     def same(self) -> Marks:
-        """Each lies within the other, or their equal names must do."""
+        """Whether each label is within the other, or they are the same by name."""
         return (self.within & self.contains) | self.by_name
 
     @cached_property
     def weights(self) -> Floats:
-        """(from, to) how far the first label vouches for the second; a label's parents have no less than itself."""
+        """The weights of the mapping table; 0 for unrelated labels. A parent's weight is at least that of its child."""
         few = self.found.count_from[:, None] < self.rule.least
         weights = np.where(self.by_name & few, 1.0, np.where(self.by_name | self.overlaps, self.found.share, 0.0))
         kept = self.same | self.within | self.contains | (weights >= self.rule.least_weight)
@@ -116,7 +117,7 @@ class Relations:
         return np.where(kept, weights, 0.0)
 
     def rows(self, from_taxonomy: str, to_taxonomy: str) -> list[MappingRow]:
-        """A row for each pair with a weight: the related ones, and what is above the second label of each."""
+        """Return the rows of the mapping table: all pairs with a weight above 0, also for parents of related labels."""
         rows = [self._row(from_taxonomy, to_taxonomy, i, j) for i, j in np.argwhere(self.weights > 0)]
         return sorted(rows, key=lambda row: (row.from_label, -row.weight, row.to_label))
 
@@ -145,7 +146,7 @@ class Relations:
 
     @cached_property
     def _named(self) -> Marks:
-        """Pairs that only equal names relate, their own or those of labels below."""
+        """Pairs that are related only by equal names, their own or those of a descendant of the `to` label."""
         below = self.above.closure(self.found.to_labels).astype(np.int64)
         return np.asarray((self.by_name @ below > 0) & ~self.overlaps)
 
@@ -155,12 +156,12 @@ class Relations:
 
     @cached_property
     def _attracted(self) -> Marks:
-        """More of the first label's recordings have the second than of all recordings."""
+        """Whether the `to` label is more frequent among the `from` label's recordings than among all recordings."""
         return self.bounds[0] > self.found.count_to / max(self.found.recordings, 1)
 
 
 def key(label: str) -> str | None:
-    """The name by which labels of different taxonomies are compared; None for one without letters."""
+    """Return the normalised name of a label, or None if it cannot be normalised."""
     try:
         return normalise(label)
     except InputError:
@@ -168,7 +169,7 @@ def key(label: str) -> str | None:
 
 
 def same_keys(from_labels: Sequence[str], to_labels: Sequence[str], key: Callable[[str], str | None]) -> Marks:
-    """(from, to) whether two labels have one key; labels without one are like no other."""
+    """Return which labels have the same key, (from, to). A label whose key is None equals no other."""
     keys = [key(label) for label in to_labels]
     return np.array(
         [[ours is not None and ours == theirs for theirs in keys] for ours in map(key, from_labels)], dtype=bool

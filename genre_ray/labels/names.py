@@ -1,7 +1,7 @@
-"""Label names made comparable between taxonomies that spell the same genre in their own ways.
+"""Normalise label names, so that different spellings of a genre in different taxonomies become equal.
 
-The rule of the melband system (Schreiber, MediaEval 2018, subtask 2): of each level's name only the letters are
-kept, in lower case.
+The rule is that of the melband system (Schreiber, MediaEval 2018, subtask 2): keep only the letters of each level's
+name, in lower case.
 """
 
 import unicodedata
@@ -9,12 +9,12 @@ import unicodedata
 from genre_ray.errors import InputError
 from genre_ray.labels.taxonomy import SEPARATOR
 
-# AllMusic has `pop/rock---europop` too, and they are two genres there.
+# AllMusic also has `pop/rock---europop`, which is another genre.
 EXCEPTIONS = {"pop/rock---euro-pop": "poprock---euro-pop"}
 
 
 def normalise(label: str) -> str:
-    """The name that labels of several taxonomies share. Digits go, accents stay.
+    """Return the normalised name of a label: lower-case letters only, accents included.
 
     >>> normalise("Folk, World, & Country---Música 2-Step")
     'folkworldcountry---músicastep'
@@ -24,12 +24,12 @@ def normalise(label: str) -> str:
     """
     if label in EXCEPTIONS:
         return EXCEPTIONS[label]
-    # An accent that is a character of its own is no letter: it is put on its letter first.
+    # A combining accent is not a letter, so it is first composed with its letter.
     levels = unicodedata.normalize("NFC", label).split(SEPARATOR)
     names = ["".join(character for character in level.lower() if character.isalpha()) for level in levels]
     if not all(names):
         raise InputError(
-            f"expected a letter in every level of a label that is joined to other taxonomies, found {label!r}; "
+            f"cannot join the label {label!r} with other taxonomies: each of its levels needs at least one letter; "
             "rename the label"
         )
     return SEPARATOR.join(names)

@@ -1,4 +1,4 @@
-"""A label space: the sorted labels of one taxonomy, or of several joined, a column each, genres and subgenres alike."""
+"""A label space: the labels of one taxonomy or of several joined ones, in sorted order, with one column per label."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from genre_ray.labels.names import normalise
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """One label space for the labels of one or several taxonomies.
+    """The columns of a model that was trained on one or several taxonomies.
 
     Attributes:
-        labels: sorted; the taxonomy's own names, or the normalised ones of several taxonomies.
-        columns: by taxonomy, the column of each of its own labels, in their order.
+        labels: sorted names of the columns: a single taxonomy's own names, or normalised names of several.
+        columns: for each taxonomy, the column of each of its labels, in their order.
     """
 
     labels: tuple[str, ...]
@@ -26,13 +26,13 @@ class LabelSpace:
 
     @classmethod
     def join(cls, vocabularies: Mapping[str, Sequence[str]]) -> Self:
-        """The union of several taxonomies' labels; one taxonomy alone keeps its names.
+        """Make the space of all labels of one or several taxonomies. A single taxonomy keeps its names.
 
         Args:
-            vocabularies: each taxonomy's labels, sorted.
+            vocabularies: the sorted labels of each taxonomy.
 
         Raises:
-            InputError: two labels of one taxonomy would become the same.
+            InputError: two labels of one taxonomy have the same normalised name.
         """
         alone = len(vocabularies) == 1
         named = {
@@ -56,15 +56,15 @@ def _normalised(taxonomy: str, labels: Sequence[str]) -> list[str]:
         name = normalise(label)
         if name in origin:
             raise InputError(
-                f"{taxonomy}: expected labels that differ in their letters, found {origin[name]!r} and {label!r}, "
-                f"which both become {name!r} where taxonomies are joined; rename one of them"
+                f"{taxonomy}: cannot join this taxonomy with others, because its labels {origin[name]!r} and {label!r} "
+                f"differ only in characters other than letters (both become {name!r}); rename one of them"
             )
         origin[name] = label
     return list(origin)
 
 
 def label_matrix(label_sets: Iterable[Sequence[str]], labels: Sequence[str]) -> Any:
-    """Label sets as a boolean CSR matrix (recordings, labels); a label outside the space is left out."""
+    """Convert label sets to a boolean CSR matrix (recordings, labels); labels without a column are ignored."""
     column = {label: index for index, label in enumerate(labels)}
     indices: list[int] = []
     indptr = [0]

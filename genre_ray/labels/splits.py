@@ -1,4 +1,8 @@
-"""Which part of the data a recording belongs to: by a hash of its group, so all taxonomies and growth agree."""
+"""Split recordings into training, validation and test parts by a hash of their release group or artist.
+
+The part of a recording depends only on its group and the seed. So it is the same for all taxonomies, and it stays the
+same when recordings are added.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,7 +22,11 @@ def group_of(
     artist_ids: Sequence[str],
     group_by: GroupBy = "release_group",
 ) -> str:
-    """What must not be split: the release group, or the first artist, or for want of both the recording itself."""
+    """Return the group of a recording, which is never split between parts.
+
+    It is the release group or the first artist, as `group_by` says; the other one if that is not known; and the
+    recording itself if neither is known.
+    """
     artist = artist_ids[0] if artist_ids else None
     wanted = (artist, release_group_id) if group_by == "artist" else (release_group_id, artist)
     return next((group for group in wanted if group), recording_id)
@@ -54,7 +62,8 @@ def parts_at(positions: NDArray[np.uint64], fractions: Sequence[float]) -> NDArr
 def labels_with_enough(matrix: Any, parts: NDArray[np.int8], least_train: int, least_other: int) -> NDArray[np.bool_]:
     """Which labels have enough recordings in every part that has any, (labels,).
 
-    The organisers' rule (20 in train, 10 in the other part), with validation and test held to the same minimum.
+    The organisers of the MediaEval task required 20 recordings in train and 10 in the other part. Here `least_other`
+    applies to validation and to test.
 
     Args:
         matrix: boolean CSR (recordings, labels).

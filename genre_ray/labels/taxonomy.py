@@ -1,8 +1,8 @@
-"""A taxonomy: labels, the labels right above each (several, where a genre has several parents), and other names.
+"""A taxonomy: labels, the parents of each label, and aliases. A label can have several parents.
 
-A taxonomy that exists is sound: every parent is one of its labels, no label is above itself, and a name means one
-label. Its labels are in one order, parents before their children, by name where that leaves a choice; for
-`genre---subgenre` names that is the sorted order.
+Every `Taxonomy` object is valid: all parents are labels, there are no cycles, and each name stands for one label.
+Labels are ordered with parents before children, and otherwise by name. For names such as `genre---subgenre` this is the
+sorted order.
 """
 
 import difflib
@@ -22,7 +22,7 @@ SEPARATOR = "---"
 
 
 def parent(label: str) -> str | None:
-    """The label one level above by its name, None for a genre.
+    """Return the parent that a label's name spells out, or None for a top-level genre.
 
     >>> parent("rock---indie---noise")
     'rock---indie'
@@ -32,7 +32,7 @@ def parent(label: str) -> str | None:
 
 
 def is_subgenre(label: str) -> bool:
-    """Whether the name has a label above it.
+    """Whether a label's name has more than one level.
 
     >>> is_subgenre("rock---indie"), is_subgenre("avant-garde")
     (True, False)
@@ -42,15 +42,16 @@ def is_subgenre(label: str) -> bool:
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """Labels and what stands above each.
+    """Labels with their parents and aliases.
 
     Attributes:
-        above: every label, parents before children, with its parents; a root has none.
+        above: each label → its parents, ordered with parents before children. A root has no parents.
         aliases: other name → label.
-        origin: where it comes from, for messages.
+        origin: the file or source of the taxonomy, for error messages.
 
     Raises:
-        InputError: a parent is no label, a label is above itself, or an alias is a label or names none.
+        InputError: a parent is not a label, there is a cycle, an alias is also a label, or an alias stands for a name
+            that is not a label.
     """
 
     above: Mapping[str, tuple[str, ...]]
@@ -61,19 +62,19 @@ class Taxonomy:
         above = {label: tuple(sorted(set(self.above[label]))) for label in sorted(self.above)}
         for label, parents in above.items():
             for unknown in (name for name in parents if name not in above):
-                self._refuse(f"the parents of {label!r} to be labels", f"{unknown!r}", self._hint(unknown, above))
+                self._refuse(f"{unknown!r}, a parent of {label!r}, is not a label", self._hint(unknown, above))
         for alias, label in sorted(self.aliases.items()):
             if alias in above:
                 path = " → ".join([alias, *above[alias]])
-                self._refuse("a name to mean one label", f"the alias {alias!r} of {label!r}, a label too ({path})")
+                self._refuse(f"{alias!r} is an alias of {label!r} and also a label ({path})", "rename one of them")
             if label not in above:
-                self._refuse(f"the alias {alias!r} to name a label", f"{label!r}", self._hint(label, above))
-        # Frozen means that nobody changes it from outside; this is still its making.
+                self._refuse(f"the alias {alias!r} stands for {label!r}, not a label", self._hint(label, above))
+        # The dataclass is frozen, and this is part of its construction.
         object.__setattr__(self, "above", {label: above[label] for label in self._ordered(above)})
 
     @classmethod
     def of_names(cls, labels: Iterable[str], origin: str = "taxonomy") -> "Taxonomy":
-        """The taxonomy that names of the form `genre---subgenre`, of any depth, spell out; what is above is added.
+        """Make a taxonomy from names such as `genre---subgenre`, of any depth. Missing parents are added.
 
         >>> Taxonomy.of_names(["rock---indie---noise", "jazz"]).labels
         ('jazz', 'rock', 'rock---indie', 'rock---indie---noise')
@@ -94,7 +95,7 @@ class Taxonomy:
 
     @cached_property
     def roots(self) -> tuple[str, ...]:
-        """The labels that nothing is above."""
+        """The labels without parents."""
         return tuple(label for label, parents in self.above.items() if not parents)
 
     @cached_property
@@ -116,32 +117,32 @@ class Taxonomy:
         return len(self.above)
 
     def parents(self, label: str) -> tuple[str, ...]:
-        """The labels right above, sorted.
+        """Return the parents of a label, sorted.
 
         Raises:
             InputError: the taxonomy has no such label.
         """
         if label not in self.above:
-            self._refuse("a label of the taxonomy", f"{label!r}", self._hint(label, self.above))
+            self._refuse(f"there is no label {label!r}", self._hint(label, self.above))
         return self.above[label]
 
     def children(self, label: str) -> tuple[str, ...]:
-        """The labels right below, sorted."""
+        """Return the children of a label, sorted."""
         self.parents(label)
         return tuple(sorted(self._children[label]))
 
     def ancestors(self, label: str) -> tuple[str, ...]:
-        """All labels above, parents before children."""
+        """Return all ancestors of a label, parents before children."""
         return tuple(name for name in self.with_parents([label]) if name != label)
 
     def resolve(self, name: str) -> str:
-        """The label that a name, itself a label or an alias, stands for."""
+        """Return the label that a name stands for. The name is a label or an alias."""
         label = self.aliases.get(name, name)
         self.parents(label)
         return label
 
     def with_parents(self, labels: Iterable[str]) -> tuple[str, ...]:
-        """The labels and all above them, each once, parents before children."""
+        """Return the labels and all their ancestors, each once, parents before children."""
         closed: set[str] = set()
         waiting = list(labels)
         while waiting:
@@ -152,20 +153,20 @@ class Taxonomy:
         return self._in_order(closed)
 
     def path(self, label: str) -> tuple[str, ...]:
-        """From the label up to a root, by the first parent of each."""
+        """Return the path from a label up to a root, through the first parent of each label."""
         steps = [label]
         while parents := self.parents(steps[-1]):
             steps.append(parents[0])
         return tuple(steps)
 
     def edges(self, labels: Sequence[str]) -> list[tuple[int, int]]:
-        """Which column is right below which, for columns of some of the labels.
+        """Return the (child, parent) pairs among the columns of some of the labels.
 
-        A label whose parent has no column is below the nearest that have one. Edges come by child, in the taxonomy's
-        order: all edges of a label stand before those of the labels below it.
+        If a parent has no column, its nearest ancestors that have one take its place. The edges are in the taxonomy's
+        order of children, so the edges of a label come before those of its descendants.
 
         Args:
-            labels: the columns' labels, in any order.
+            labels: the labels of the columns, in any order.
 
         Returns:
             (column of the child, column of the parent).
@@ -177,17 +178,27 @@ class Taxonomy:
         return edges
 
     def closure(self, labels: Sequence[str]) -> Any:
-        """Boolean CSR (labels, labels): each column's own label and, of its ancestors, those that have a column."""
+        """Return which columns are ancestors of each column.
+
+        Args:
+            labels: the labels of the columns, in any order.
+
+        Returns:
+            Boolean CSR (labels, labels). Row i is true for label i and for those of its ancestors that have a column.
+        """
         column = {label: place for place, label in enumerate(labels)}
         pairs = [(column[x], column[above]) for x in labels for above in self.with_parents([x]) if above in column]
         below, above = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         return sparse.csr_array((np.ones(len(pairs), dtype=bool), (below, above)), shape=(len(labels), len(labels)))
 
     def renamed(self, rename: Callable[[str], str]) -> dict[str, str]:
-        """Label → new name, where no two labels, and no label and another's alias, come to one name.
+        """Apply `rename` to every label.
+
+        Returns:
+            Label → new name.
 
         Raises:
-            InputError: they do; the message shows where both stand.
+            InputError: two labels, or a label and an alias of another label, get the same new name.
         """
         taken: dict[str, str] = {}
         for name in (*self.labels, *sorted(self.aliases)):
@@ -195,16 +206,16 @@ class Taxonomy:
             other = taken.setdefault(rename(name), label)
             if other != label:
                 both = " and ".join(" → ".join(self.path(x)) for x in (other, label))
-                self._refuse("labels that stay apart", f"{both}, which both become {rename(name)!r}")
+                self._refuse(f"{both} would both be renamed to {rename(name)!r}", "rename one of them")
         return {label: rename(label) for label in self.labels}
 
     def _in_order(self, labels: Iterable[str]) -> tuple[str, ...]:
         for label in (wanted := tuple(labels)):
-            self.parents(label)  # refuses what is no label
+            self.parents(label)  # raises for an unknown label
         return tuple(sorted(wanted, key=self._place.__getitem__))
 
     def _nearest(self, label: str, column: Collection[str]) -> list[str]:
-        """The nearest labels above `label` that are among `column`, sorted."""
+        """The nearest ancestors of `label` that are in `column`, sorted."""
         found, seen = set(), set()
         waiting = list(self.above[label])
         while waiting:
@@ -221,8 +232,8 @@ class Taxonomy:
         try:
             sorter.prepare()
         except CycleError as error:
-            path = " → ".join(reversed(error.args[1]))  # the sorter goes from parent to child
-            self._refuse("no label above itself", f"the cycle {path}", "remove one of its steps")
+            path = " → ".join(reversed(error.args[1]))  # the sorter lists it from parent to child
+            self._refuse(f"its parents form a cycle: {path}", "remove one of these parents")
         ready = list(sorter.get_ready())
         while ready:
             heapq.heapify(ready)
@@ -233,9 +244,9 @@ class Taxonomy:
 
     def _hint(self, name: str, labels: Iterable[str]) -> str:
         if name in self.aliases:
-            return f"name the label it stands for, {self.aliases[name]!r}"
+            return f"it is an alias; write the label {self.aliases[name]!r}"
         nearest = difflib.get_close_matches(name, [*labels, *self.aliases], n=1)
         return f"did you mean {nearest[0]!r}?" if nearest else "add it or correct the name"
 
-    def _refuse(self, expected: str, found: str, remedy: str = "rename one of them") -> NoReturn:
-        raise InputError(f"{self.origin}: expected {expected}, found {found}; {remedy}")
+    def _refuse(self, problem: str, remedy: str) -> NoReturn:
+        raise InputError(f"{self.origin}: {problem}; {remedy}")

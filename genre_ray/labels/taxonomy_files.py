@@ -1,6 +1,6 @@
-"""Taxonomies from files: a ground truth's `genre---subgenre` names, FMA's `genres.csv`, or a small YAML.
+"""Read taxonomies from a YAML file, from FMA's `genres.csv`, or from the `genre---subgenre` names in a ground truth.
 
-The YAML names each label with its parents (one, several or none) and, if wanted, other names of labels:
+The YAML lists each label with its parents (none, one or several), and optionally aliases of labels:
 
     labels:
       rock:
@@ -10,7 +10,7 @@ The YAML names each label with its parents (one, several or none) and, if wanted
     aliases:
       folkpunk: folk punk
 
-Every name is the text that stands there (`1984`, `no` and `on` too), and a name that stands there twice is refused.
+Names are read as text, also `1984`, `no` and `on`. A name that occurs twice is an error.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,11 +30,14 @@ _NULL = "tag:yaml.org,2002:null"
 
 
 def read_taxonomy(uri: str) -> Taxonomy:
-    """The taxonomy of a file: `.yaml` or `.yml`, FMA's genres as `.csv`, and any other a ground truth.
+    """Read a taxonomy from a file.
+
+    Args:
+        uri: `.yaml` or `.yml`; `.csv` for FMA's genres; any other name is read as a ground truth TSV.
 
     Raises:
-        InputError: the file departs from its format, has a cycle or gives one name to two labels.
-        StorageError: it is not there or cannot be read.
+        InputError: the file is malformed, its parents form a cycle, or one name stands for two labels.
+        StorageError: the file does not exist or cannot be read.
     """
     lowered = uri.lower()
     if lowered.endswith((".yaml", ".yml")):
@@ -46,10 +49,14 @@ def read_taxonomy(uri: str) -> Taxonomy:
 
 
 def of_genres(genres: Sequence[Genre], uri: str) -> Taxonomy:
-    """FMA's genres by their titles.
+    """Make a taxonomy from FMA's genres. Its labels are their titles.
+
+    Args:
+        genres: from `read_genres`.
+        uri: the file they come from, for error messages.
 
     Raises:
-        InputError: a title is given twice, a parent is unknown, or a genre is above itself.
+        InputError: two genres have the same title, a parent is unknown, or parents form a cycle.
     """
     by_id = {genre.genre_id: genre for genre in genres}
     above: dict[str, tuple[str, ...]] = {}
@@ -77,42 +84,42 @@ def _of_yaml(uri: str) -> Taxonomy:
     try:
         root = yaml.compose(objects.read_bytes(uri).decode("utf-8-sig"), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
-        raise InputError(f"{uri}: expected YAML in UTF-8, found: {error}; convert the file") from None
+        raise InputError(f"{uri}: cannot read this file as UTF-8 text: {error}; convert it to UTF-8") from None
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
         refuse(uri, mark.line + 1 if mark else 1, "YAML", str(problem), "correct it")
     except RecursionError:
-        raise InputError(f"{uri}: expected labels with their parents, found YAML nested too deeply") from None
+        raise InputError(f"{uri}: this YAML is nested too deeply; list labels with their parents") from None
     if root is None:
-        raise InputError(f"{uri}: expected labels with their parents, found an empty file; name some")
+        raise InputError(f"{uri}: the file is empty; list labels with their parents under `labels`")
     sections = dict(_items(uri, root))
     for name, node in sections.items():
         if name not in ("labels", "aliases"):
-            _refuse(uri, node, "labels and aliases", repr(name))
+            _refuse(uri, node, "the sections `labels` and `aliases`", repr(name))
     above = {label: tuple(_names(uri, node)) for label, node in _items(uri, sections.get("labels"))}
     aliases = {alias: _one(uri, node) for alias, node in _items(uri, sections.get("aliases"))}
     if not above:
-        raise InputError(f"{uri}: expected labels with their parents under `labels`, found none; name some")
+        raise InputError(f"{uri}: no labels found; list labels with their parents under `labels`")
     return Taxonomy(above, aliases, origin=uri)
 
 
 def _items(uri: str, node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
-    """The pairs of a mapping, each key once."""
+    """Yield the (key, value) pairs of a mapping; refuse a key that occurs twice."""
     if node is None or node.tag == _NULL:
         return
     if not isinstance(node, yaml.MappingNode):
-        _refuse(uri, node, "a mapping", "something else")
+        _refuse(uri, node, "a mapping", "another value")
     lines: dict[str, int] = {}
     for key, value in node.value:
         name = _one(uri, key)
         if name in lines:
-            _refuse(uri, key, "each name once", f"{name!r} again after line {lines[name]}")
+            _refuse(uri, key, "each name once", f"{name!r}, which is also in line {lines[name]}")
         lines[name] = key.start_mark.line + 1
         yield name, value
 
 
 def _names(uri: str, node: yaml.Node) -> Iterator[str]:
-    """No name, one or a list of them."""
+    """Yield the names in a value: nothing for null, one name for a scalar, several for a list."""
     if node.tag == _NULL:
         return
     for inner in node.value if isinstance(node, yaml.SequenceNode) else [node]:
@@ -121,7 +128,7 @@ def _names(uri: str, node: yaml.Node) -> Iterator[str]:
 
 def _one(uri: str, node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode) or not node.value or printable(node.value) != node.value:
-        _refuse(uri, node, "a name on one line", repr(node.value) if isinstance(node.value, str) else "something else")
+        _refuse(uri, node, "a name on one line", repr(node.value) if isinstance(node.value, str) else "another value")
     return str(node.value)
 
 

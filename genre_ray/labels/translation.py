@@ -1,8 +1,8 @@
-"""Scores in one taxonomy's labels → scores in another's, by a mapping table.
+"""Translate scores from the labels of one taxonomy to those of another, by a mapping table.
 
-A label's score is that of its best witness: the greatest of score × weight over the labels that are mapped to it. Read
-as probabilities, P(a) P(b | a) is at most P(b) for every a, so that this is the most that single labels vouch for.
-Scores stay within [0, 1], and rise with every score they are made of.
+The score of a target label is the maximum of score × weight over the labels that are mapped to it. For probabilities,
+P(a) · P(b | a) is a lower bound of P(b) for every a, so the maximum is the best bound that a single label gives. The
+results stay in [0, 1] and increase with the scores that they are computed from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,17 @@ from genre_ray.truth.mapping_table import MappingTable
 Scores = NDArray[np.float32]
 
 _PRODUCTS = 2**22
-"""Score × weight products that are held at once."""
+"""Maximum number of products score × weight in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Translation:
-    """From the labels of some sources, side by side, to those of a target.
+    """A translation from the labels of one or several source taxonomies to those of a target taxonomy.
 
     Attributes:
-        labels: (labels,) of the target that a source label is mapped to, sorted.
-        weights: float32 CSC (source labels, labels), with an entry in every column.
-        unknown: labels that the table maps from, and the sources do not have.
+        labels: sorted target labels that at least one source label is mapped to, (labels,).
+        weights: float32 CSC (source labels, labels), with at least one entry per column.
+        unknown: labels in the table that the sources do not have.
     """
 
     labels: tuple[str, ...]
@@ -38,12 +38,13 @@ class Translation:
 
     @classmethod
     def of(cls, table: MappingTable, target: str, sources: Mapping[str, Sequence[str]]) -> Self:
-        """What a table says for `target`.
+        """Make the translation to `target` that a mapping table defines.
 
         Args:
-            table: the mapping.
-            target: the taxonomy to answer in.
-            sources: taxonomy → its labels; the sources' labels are the rows of `weights`, one source after the other.
+            table: the mapping table.
+            target: the target taxonomy.
+            sources: source taxonomy → its labels. The rows of `weights` are all their labels, one taxonomy after
+                another.
 
         Raises:
             InputError: the table maps none of these labels to the target.
@@ -65,8 +66,8 @@ class Translation:
         if not entries:
             pairs = ", ".join(f"{ours} → {theirs}" for ours, theirs in sorted(table.weights))
             raise InputError(
-                f"{table.uri}: expected labels of {', '.join(sources)} mapped to {target}, found {pairs}; "
-                "reconcile these taxonomies, or correct the target"
+                f"{table.uri}: expected rows that map labels of {', '.join(sources)} to {target}, found {pairs}; "
+                "correct --target, or run reconcile for these taxonomies"
             )
         labels = tuple(sorted({label for _, label in entries}))
         column = {label: place for place, label in enumerate(labels)}
@@ -76,7 +77,7 @@ class Translation:
         return cls(labels, weights, tuple(sorted(set(unknown))))
 
     def __call__(self, scores: NDArray[np.floating]) -> Scores:
-        """(rows, source labels) scores → (rows, labels)."""
+        """Translate scores (rows, source labels) to scores (rows, labels)."""
         translated = np.empty((len(scores), len(self.labels)), dtype=np.float32)
         rows = max(_PRODUCTS // self.weights.nnz, 1)
         for start in range(0, len(scores), rows):

@@ -1,1 +1,1 @@
-"""How good predictions are: the official scores, ranking quality, baselines and confusions."""
+"""Metrics of predictions: official scores, ranking, calibration, baselines and confusions."""

@@ -1,4 +1,4 @@
-"""Baselines that look at no features, which any system should beat: the task organisers' two, and a majority."""
+"""Baselines that do not use features: popularity and random, as the task's organisers define them, and majority."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,40 +10,39 @@ from genre_ray.labels.taxonomy import is_subgenre, parent
 
 
 def popularity(training: Sequence[Sequence[str]], recordings: int) -> list[tuple[str, ...]]:
-    """Predict for every recording the one genre that most training recordings have.
+    """Predict the most frequent genre of the training recordings for every recording.
 
     Args:
         training: the label set of each training recording.
         recordings: number of recordings to predict.
 
     Returns:
-        (recordings,) label sets of one genre. Among equally frequent genres, the first by name.
+        (recordings,) label sets of one genre. Of equally frequent genres, the first by name is chosen.
 
     Raises:
-        InputError: the training truth has no genre.
+        InputError: no training recording has a genre.
     """
     frequency = Counter(label for labels in training for label in set(labels) if not is_subgenre(label))
     if not frequency:
-        raise InputError("the popularity baseline needs a training recording with a genre, found none")
+        raise InputError("no training recording has a genre, which the popularity baseline needs; check the examples")
     genre = min(frequency, key=lambda label: (-frequency[label], label))
     return [(genre,)] * recordings
 
 
 def majority_branch(training: Sequence[Sequence[str]], recordings: int) -> list[tuple[str, ...]]:
-    """Predict for every recording the most frequent genre, with the majority of its subgenres, of theirs, and so on.
+    """Predict the most frequent genre, its most frequent subgenre and so on down, for every recording.
 
-    Unlike popularity this also answers below genres: at each level the label most frequent among the training
-    recordings below the one before, as long as there is one.
+    Unlike `popularity` it also predicts subgenres: at each level, the most frequent child of the label before.
 
     Args:
         training: the label set of each training recording.
         recordings: number of recordings to predict.
 
     Returns:
-        (recordings,) label sets, parents before children. Among equally frequent labels, the first by name.
+        (recordings,) label sets, parents before children. Of equally frequent labels, the first by name is chosen.
 
     Raises:
-        InputError: the training truth has no genre.
+        InputError: no training recording has a genre.
     """
     ((genre,),) = popularity(training, 1)
     frequency = Counter(label for labels in training for label in set(labels))
@@ -54,21 +53,21 @@ def majority_branch(training: Sequence[Sequence[str]], recordings: int) -> list[
 
 
 def random_label_sets(training: Sequence[Sequence[str]], recordings: int, *, seed: int) -> list[tuple[str, ...]]:
-    """Predict for every recording a whole label set, drawn with the frequency it has in training.
+    """Predict for every recording the label set of a training recording drawn at random.
 
     Args:
         training: the label set of each training recording.
         recordings: number of recordings to predict.
-        seed: makes the draw repeatable.
+        seed: seed of the random draw.
 
     Returns:
-        (recordings,) label sets, each one that occurs in training.
+        (recordings,) label sets.
 
     Raises:
         InputError: there is no training recording.
     """
     if not training:
-        raise InputError("the random baseline needs a training recording, found none")
-    # A training recording drawn uniformly brings each label set with its frequency.
+        raise InputError("there is no training recording, which the random baseline needs; check the examples")
+    # Drawing recordings uniformly draws each label set with its frequency.
     drawn = np.random.default_rng(seed).integers(len(training), size=recordings)
     return [tuple(training[i]) for i in drawn]

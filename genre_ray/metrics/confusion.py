@@ -1,4 +1,4 @@
-"""Which label is predicted in place of which: the pairs that predictions confuse most."""
+"""Find the pairs of labels that predictions confuse most often."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from genre_ray.metrics.matrices import LabelMatrix, paired_csr
 
 @dataclass(frozen=True)
 class Confusion:
-    """A true label that was missed where another was predicted falsely.
+    """Recordings for which one true label was missed and another label was predicted wrongly.
 
     Attributes:
-        truth: the label missed.
-        predicted: the label predicted falsely for the same recordings.
+        truth: the missed label.
+        predicted: the wrongly predicted label.
         count: number of such recordings.
-        share: `count` as a part, in (0, 1], of the recordings that truly have `truth`.
+        share: `count` divided by the number of recordings that have `truth`, in (0, 1].
     """
 
     truth: str
@@ -29,23 +29,22 @@ class Confusion:
 def most_confused(
     truth: LabelMatrix, predicted: LabelMatrix, labels: Sequence[str], *, top: int = 20
 ) -> list[Confusion]:
-    """The most frequent pairs (true label missed, label falsely predicted), counted once a recording.
+    """Find the most frequent pairs of a missed label and a wrongly predicted label.
 
-    A recording with several missed and several false labels counts for each of their pairs. Pairs on one
-    branch of the taxonomy (`rock`, `rock---indie`) are left out: such a prediction is too coarse or too fine
-    rather than confused.
+    A recording with several missed and several wrong labels counts for each of their pairs. Pairs on one branch of the
+    taxonomy, such as `rock` and `rock---indie`, are left out: there the prediction is too coarse or too fine.
 
     Args:
         truth: true labels, (recordings, labels).
         predicted: predicted labels, (recordings, labels).
-        labels: the columns' labels.
-        top: number of pairs at most.
+        labels: the labels of the columns.
+        top: maximum number of pairs.
 
     Returns:
-        Most frequent first, then by the labels' names.
+        Pairs by decreasing frequency, then by label names.
 
     Raises:
-        InputError: the shapes do not agree, or a label is named twice.
+        InputError: the shapes do not agree, or `labels` contains a label twice.
     """
     true, given = paired_csr(truth, predicted, labels)
     hits = true.multiply(given)

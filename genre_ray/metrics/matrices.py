@@ -1,8 +1,8 @@
-"""The label matrices that all metrics read, checked and brought to one form.
+"""Label matrices, the input of all metrics: check them and convert them to CSR.
 
-A label matrix has axes (recordings, labels) and says which recording has which label. It is a boolean numpy
-array or a scipy sparse matrix; the metrics compute on CSR, whose size is the number of labels set, so that a
-million recordings with a few labels each stay small.
+A label matrix has the axes (recordings, labels) and says which recording has which label. It is a boolean NumPy array
+or a SciPy sparse matrix. The metrics use CSR, because a million recordings with a few labels each need little memory in
+that format.
 """
 
 from collections.abc import Sequence
@@ -18,20 +18,20 @@ LabelMatrix: TypeAlias = NDArray[np.bool_] | sparse.csr_array | sparse.csr_matri
 
 
 def as_csr(matrix: LabelMatrix, name: str) -> sparse.csr_array:
-    """The matrix as a canonical CSR array of int64 ones, (recordings, labels); the caller's is left as it is.
+    """Convert a label matrix to a canonical CSR array of int64 ones, (recordings, labels). The input is not changed.
 
     Args:
-        matrix: booleans, or integers of which any but 0 is set, (recordings, labels).
-        name: what the matrix is, for the error's message.
+        matrix: booleans, or integers where a non-zero value means true, (recordings, labels).
+        name: name of the matrix in error messages.
 
     Raises:
-        InputError: the matrix is not two-dimensional, or holds floating-point numbers (scores, not labels).
+        InputError: the matrix is not two-dimensional, or contains floating-point numbers, such as scores.
     """
     found = matrix if sparse.issparse(matrix) else np.asarray(matrix)
     if found.ndim != 2:
         raise InputError(f"{name} must have the axes (recordings, labels), found {found.ndim} axes")
     if found.dtype.kind not in "bui":
-        raise InputError(f"{name} must be boolean, found {found.dtype}: decide on labels before scoring them")
+        raise InputError(f"{name} must be boolean, found {found.dtype}; convert scores to labels first")
     csr = sparse.csr_array(found, dtype=bool, copy=True)
     csr.sum_duplicates()
     csr.eliminate_zeros()
@@ -41,10 +41,10 @@ def as_csr(matrix: LabelMatrix, name: str) -> sparse.csr_array:
 def paired_csr(
     truth: LabelMatrix, predicted: LabelMatrix, labels: Sequence[str]
 ) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """Truth and prediction as canonical CSR arrays over the same recordings and the same distinct labels.
+    """Convert the true and the predicted labels to canonical CSR arrays, and check that they have the same axes.
 
     Raises:
-        InputError: the shapes differ from each other or from the labels, or a label is named twice.
+        InputError: the shapes differ from each other or from `labels`, or `labels` contains a label twice.
     """
     true, given = as_csr(truth, "truth"), as_csr(predicted, "predicted")
     if true.shape != given.shape:
@@ -54,13 +54,13 @@ def paired_csr(
 
 
 def check_labels(labels: Sequence[str], columns: int) -> None:
-    """Refuse labels that do not name each of the columns once.
+    """Check that there is one label per column and that no label occurs twice.
 
     Raises:
-        InputError: their number is another, or a label is named twice.
+        InputError: there are more or fewer labels than columns, or a label occurs twice.
     """
     if len(labels) != columns:
-        raise InputError(f"expected a label for each of {columns} columns, found {len(labels)} labels")
+        raise InputError(f"expected {columns} labels, one per column, found {len(labels)}")
     if len(set(labels)) != len(labels):
         twice = sorted(label for label in set(labels) if list(labels).count(label) > 1)
         raise InputError(f"labels must be distinct, found {twice[:5]} more than once")

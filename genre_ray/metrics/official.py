@@ -1,8 +1,8 @@
-"""The scores of the AcousticBrainz genre task, as its evaluator defines them.
+"""The official scores of the MediaEval AcousticBrainz genre task.
 
-Precision, recall and F over recordings and over labels, each for all labels, genres and subgenres: 18 means,
-with their standard deviations. The means differ in what they are taken over, see `official_scores`. Nothing
-is rounded here; the official tool rounds to four digits before it averages and again after.
+They are the means and standard deviations of precision, recall and F over recordings and over labels, each for all
+labels, genres and subgenres: 18 means. `official_scores` says what each mean is taken over. The official tool rounds to
+four digits before and after averaging. This module does not round.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class Group:
 
 @dataclass(frozen=True)
 class OfficialScores:
-    """The 18 official scores: what they are averaged over, then which labels count."""
+    """The 18 official scores. A name says what is averaged over and which labels are counted."""
 
     recording_all: Group
     recording_genres: Group
@@ -50,16 +50,16 @@ class OfficialScores:
     label_subgenres: Group
 
     def as_dict(self) -> dict[str, dict[str, dict[str, float | int | None]]]:
-        """Group → score → mean, sd and count, ready for JSON: undefined values are None."""
+        """The scores as JSON values: group → score → mean, sd and count. Undefined values are None."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class LabelScores:
-    """Each label's own scores; all arrays are (labels,).
+    """The scores of each label; all arrays are (labels,).
 
-    Precision, recall and F are NaN for a label that does not occur in the truth, and 0 for one that does but
-    is never predicted.
+    Precision, recall and F are NaN for a label that does not occur in the truth. They are 0 for a label that occurs in
+    the truth but is never predicted.
     """
 
     labels: tuple[str, ...]
@@ -70,7 +70,7 @@ class LabelScores:
     f_score: Floats
 
     def as_rows(self) -> list[dict[str, Any]]:
-        """One dict a label with the fields' names, ready for JSON: undefined values are None."""
+        """The scores as JSON values: one dict per label. Undefined values are None."""
         scores = np.stack([self.precision, self.recall, self.f_score], axis=1)
         return [
             {
@@ -87,26 +87,25 @@ class LabelScores:
 
 
 def official_scores(truth: LabelMatrix, predicted: LabelMatrix, labels: Sequence[str]) -> OfficialScores:
-    """Score predictions as the AcousticBrainz genre task does.
+    """Compute the official scores.
 
-    - Per recording, all labels: over the recordings with any true label. An empty prediction has no precision
-      (it is left out of that mean) and counts as recall 0 and F 0.
-    - Per recording, genres or subgenres: over the recordings whose truth has one, only labels of that kind
-      compared; without any predicted, precision is 0. A false subgenre costs nothing where the truth has
-      none.
-    - Per label: over the labels that occur in the truth; a label never predicted has precision, recall and
-      F 0. A label that occurs only in predictions is ignored here, but is a false positive in the scores
-      above.
+    - Per recording, all labels: mean over the recordings with at least one true label. A recording without predicted
+      labels has recall 0 and F 0, and is left out of the mean precision.
+    - Per recording, genres or subgenres: mean over the recordings with at least one true label of that kind. Only
+      labels of that kind are compared. Without a predicted one, precision is 0. A wrong subgenre does not count if the
+      truth has no subgenre.
+    - Per label: mean over the labels that occur in the truth. A label that is never predicted has precision, recall and
+      F 0. A label that occurs only in predictions is ignored here, but is a false positive per recording.
 
-    A mean F is the mean of the Fs.
+    A mean F is the mean of F values, not the F of mean precision and recall.
 
     Args:
         truth: true labels, (recordings, labels).
         predicted: predicted labels, (recordings, labels).
-        labels: the columns' labels, a subgenre written `genre---subgenre`.
+        labels: the labels of the columns; a subgenre is written `genre---subgenre`.
 
     Raises:
-        InputError: the shapes do not agree, or a label is named twice.
+        InputError: the shapes do not agree, or `labels` contains a label twice.
     """
     true, given = paired_csr(truth, predicted, labels)
     hits = true.multiply(given).tocsr()
@@ -126,32 +125,32 @@ def official_scores(truth: LabelMatrix, predicted: LabelMatrix, labels: Sequence
 
 
 def label_scores(truth: LabelMatrix, predicted: LabelMatrix, labels: Sequence[str]) -> LabelScores:
-    """Precision, recall and F of each label, with how often it is true and predicted.
+    """Compute precision, recall and F of each label, and the number of recordings with it in truth and predictions.
 
     Args:
         truth: true labels, (recordings, labels).
         predicted: predicted labels, (recordings, labels).
-        labels: the columns' labels.
+        labels: the labels of the columns.
 
     Raises:
-        InputError: the shapes do not agree, or a label is named twice.
+        InputError: the shapes do not agree, or `labels` contains a label twice.
     """
     true, given = paired_csr(truth, predicted, labels)
     return _label_scores(true, given, true.multiply(given).tocsr(), labels)
 
 
 def add_parents(predicted: LabelMatrix, labels: Sequence[str]) -> LabelMatrix:
-    """The predictions closed upwards: with a label, all labels above it that the columns have.
+    """Add to the predicted labels all their ancestors.
 
     Args:
         predicted: predicted labels, (recordings, labels).
-        labels: the columns' labels; ancestors that are not among them are ignored.
+        labels: the labels of the columns; ancestors without a column are ignored.
 
     Returns:
-        Boolean, (recordings, labels): a CSR array for a sparse matrix, else a numpy array.
+        Boolean (recordings, labels): a CSR array if `predicted` is sparse, otherwise a NumPy array.
 
     Raises:
-        InputError: the labels do not name each column once.
+        InputError: there is not one label per column, or a label occurs twice.
     """
     given = as_csr(predicted, "predicted")
     check_labels(labels, given.shape[1])
@@ -168,9 +167,9 @@ def _recording_group(
     *,
     skip_empty: bool,
 ) -> Group:
-    """The scores over recordings for the labels in `members`, (labels,).
+    """Average over recordings, counting only the labels in `members` (labels,).
 
-    With `skip_empty`, a recording without a predicted label has no precision; otherwise its precision is 0.
+    A recording without predicted labels has precision 0, or is left out of the mean precision if `skip_empty`.
     """
     column = members.astype(np.int64)
     n_true, n_given, n_hits = (matrix @ column for matrix in (true, given, hits))
@@ -202,7 +201,7 @@ def _label_scores(
 
 
 def _ratio(part: Counts, whole: Counts) -> Floats:
-    """`part / whole`, 0 where the whole is 0."""
+    """Return `part / whole`, and 0 where `whole` is 0."""
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
 

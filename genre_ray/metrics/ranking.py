@@ -1,8 +1,8 @@
-"""How well scores rank recordings, per label and over all labels: ROC AUC, average precision, curves.
+"""Ranking metrics, per label and over all labels: ROC AUC, average precision and precision-recall curves.
 
-The areas are computed from two sorted lists, all scores and the positives' scores, which needs no curve: at
-1,424 labels and 100,000 recordings this is several times faster than scikit-learn, one label after the other,
-and gives the same numbers. Tied scores are one threshold (average precision) or half a win (ROC AUC).
+Both areas are computed from two sorted arrays per label, all scores and the scores of the positives. For 1,424 labels
+and 100,000 recordings this is several times faster than scikit-learn and gives the same values. Tied scores share one
+threshold in average precision and count as half a correct pair in ROC AUC.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,18 +16,18 @@ from genre_ray.metrics.matrices import LabelMatrix, as_csr
 
 Scores = NDArray[np.floating]
 
-# Columns that are copied and sorted together: wide enough to read whole cache lines of row-ordered scores.
+# Columns that are copied and sorted together. The scores are stored by rows, so a block reads whole cache lines.
 _BLOCK = 32
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """One ranking measure, in [0, 1].
+    """The values of one ranking metric, in [0, 1].
 
     Attributes:
-        macro: mean over the labels that have both positives and negatives; None without any.
-        micro: over all (recording, label) cells as one list; None without both classes.
-        per_label: (labels,), NaN for a label without both classes.
+        macro: mean over the labels that have both positives and negatives; None if there is no such label.
+        micro: the metric over all (recording, label) pairs together; None without both positives and negatives.
+        per_label: (labels,), NaN for a label without both positives and negatives.
         count: number of labels in the macro mean.
     """
 
@@ -39,12 +39,12 @@ class Ranking:
 
 @dataclass(frozen=True)
 class PrecisionRecallCurve:
-    """Precision and recall of one label when it is predicted at `score >= threshold`.
+    """Precision and recall of one label for every threshold, where `score >= threshold` predicts the label.
 
     Attributes:
-        precision: (thresholds + 1,), the last is 1.
-        recall: (thresholds + 1,), falling, the last is 0.
-        thresholds: (thresholds,), the distinct scores, rising.
+        precision: (thresholds + 1,); the last value is 1.
+        recall: (thresholds + 1,), decreasing; the last value is 0.
+        thresholds: the distinct scores in increasing order, (thresholds,).
     """
 
     precision: NDArray[np.float64]
@@ -53,7 +53,7 @@ class PrecisionRecallCurve:
 
 
 def roc_auc(truth: LabelMatrix, scores: Scores) -> Ranking:
-    """Area under the receiver operating characteristic.
+    """Compute the area under the receiver operating characteristic.
 
     Args:
         truth: true labels, (recordings, labels).
@@ -66,10 +66,10 @@ def roc_auc(truth: LabelMatrix, scores: Scores) -> Ranking:
 
 
 def average_precision(truth: LabelMatrix, scores: Scores) -> Ranking:
-    """Average precision: the precisions at the distinct scores, each weighted by the recall gained there.
+    """Compute average precision: the precision at each distinct score, weighted by the increase in recall there.
 
-    This is what MTG-Jamendo and others publish as "PR AUC"; the trapezoidal area, which interpolates between
-    the points of the curve, is another number.
+    MTG-Jamendo and others publish it as "PR AUC". It differs from the trapezoidal area under the curve, which
+    interpolates between points.
 
     Args:
         truth: true labels, (recordings, labels).
@@ -82,10 +82,10 @@ def average_precision(truth: LabelMatrix, scores: Scores) -> Ranking:
 
 
 def precision_recall_curve(truth: ArrayLike, scores: ArrayLike) -> PrecisionRecallCurve:
-    """The precision-recall curve of one label.
+    """Compute the precision-recall curve of one label.
 
     Args:
-        truth: whether the recording has the label, (recordings,).
+        truth: whether each recording has the label, (recordings,).
         scores: the label's scores, (recordings,).
 
     Raises:
@@ -96,23 +96,29 @@ def precision_recall_curve(truth: ArrayLike, scores: ArrayLike) -> PrecisionReca
         found = f"{positive.shape} and {values.shape}"
         raise InputError(f"expected truth and scores of one shape (recordings,), found {found}")
     if not np.isfinite(values).all():
-        raise InputError("expected finite scores, found NaN or infinity: drop or repair those recordings")
+        raise InputError(
+            "expected finite scores, found NaN or infinity; remove those recordings or correct their scores"
+        )
     if not positive.any():
-        raise InputError("a precision-recall curve needs a recording with the label, found none")
-    from sklearn.metrics import precision_recall_curve  # takes most of a second, and predicting needs none of it
+        raise InputError("no recording has the label, so it has no precision-recall curve")
+    from sklearn.metrics import precision_recall_curve  # takes most of a second to import; predict does not need it
 
     return PrecisionRecallCurve(*precision_recall_curve(positive, values))
 
 
 def ranked_labels(truth: LabelMatrix, scores: Scores) -> Iterator[tuple[Scores, Scores]]:
-    """For each label in order, rising: all its scores, (recordings,), and its positives', (positives,).
+    """Yield for each label its scores (recordings,) and the scores of its positives (positives,), both increasing.
+
+    Args:
+        truth: true labels, (recordings, labels).
+        scores: (recordings, labels).
 
     Raises:
         InputError: the shapes differ, or a score is NaN.
     """
     true, values = as_csr(truth, "truth").tocsc(), _checked(truth, scores)
     for start in range(0, values.shape[1], _BLOCK):
-        # A copy always: the sort must not reach the caller's scores, which a transposed view would share.
+        # Always a copy: sorting a transposed view would change the caller's scores.
         rising = np.array(values[:, start : start + _BLOCK].T, order="C", copy=True)
         rising.sort(axis=1)
         for label, all_scores in enumerate(rising, start):
@@ -134,11 +140,11 @@ def _ranking(truth: LabelMatrix, scores: Scores, area: Callable[[Scores, Scores]
 
 
 def _area_under_roc(rising: Scores, positives: Scores) -> float:
-    """The share of (positive, negative) pairs in the right order, a tie as half (Mann-Whitney)."""
+    """The share of (positive, negative) pairs in the right order, where a tie counts as half (Mann-Whitney)."""
     n, p = len(rising), len(positives)
     if p in (0, n):
         return float("nan")
-    # Twice the midrank of each positive, less one, so that the sum stays an exact integer.
+    # Twice the midrank of each positive minus one, so that the sum is an exact integer.
     ranks = np.searchsorted(rising, positives, "left") + np.searchsorted(rising, positives, "right")
     return float((int(ranks.sum()) - p * p) / (2 * p * (n - p)))
 
@@ -154,13 +160,13 @@ def _average_precision(rising: Scores, positives: Scores) -> float:
 
 
 def _checked(truth: LabelMatrix, scores: Scores) -> Scores:
-    """The scores as a floating-point array of the truth's shape without NaN."""
+    """Convert the scores to floating point; check that they have the shape of `truth` and no NaN."""
     values = np.asarray(scores)
     if values.dtype.kind != "f":
         values = values.astype(np.float64)
     if values.ndim != 2 or values.shape != truth.shape:
         raise InputError(f"expected scores of the truth's shape {truth.shape}, found {values.shape}")
-    # The minimum of an array with a NaN is NaN; unlike isnan, it needs no second array.
+    # The minimum of an array with a NaN is NaN. Unlike isnan it needs no second array.
     if values.size and np.isnan(values.min()):
-        raise InputError("expected scores to be numbers, found NaN: drop or repair those recordings")
+        raise InputError("expected scores without NaN, found NaN; remove those recordings or correct their scores")
     return values

@@ -1,9 +1,10 @@
-"""Whether scores are probabilities: of the cases given 0.3, three in ten should be true.
+"""Measure calibration: of the cases with probability 0.3, three in ten should be true.
 
-Cases are sorted by probability and cut into bins of equally many, equal probabilities together. The expected
-calibration error is the bins' mean distance between their mean probability and the share of them that is true (Naeini,
-Cooper and Hauskrecht 2015, with equal masses). Sampling alone makes it positive; the squared error has an estimate
-without that bias (Kumar, Liang and Ma 2019), which may fall below 0 by chance.
+A case is a pair of a recording and a label. Cases are sorted by probability and split into bins with equal numbers of
+cases; cases with equal probabilities stay together. The expected calibration error is the mean over bins of the
+distance between the mean probability and the share of true cases (Naeini, Cooper and Hauskrecht 2015). Its expectation
+is positive even for perfectly calibrated probabilities, because samples are finite. The squared error has an unbiased
+estimate (Kumar, Liang and Ma 2019), which can be negative by chance.
 """
 
 from dataclasses import dataclass
@@ -19,19 +20,19 @@ Floats = NDArray[np.float64]
 
 BINS = 15
 
-# Cells of all labels are held by the upper bits of their float32 probability: equal to a thousandth is equal.
+# All cases are counted by the upper bits of their float32 probability, to a relative precision of a thousandth.
 _DROPPED_BITS = 13
 _KEYS = (int(np.float32(1).view(np.uint32)) >> _DROPPED_BITS) + 1
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Cases by rising probability; all arrays are (bins,).
+    """Bins of cases in order of increasing probability; all arrays are (bins,).
 
     Attributes:
-        probability: their mean probability.
-        share: the share of them that is true.
-        count: how many they are.
+        probability: mean probability of the bin's cases.
+        share: share of the bin's cases that are true.
+        count: number of cases in the bin.
     """
 
     probability: Floats
@@ -45,7 +46,7 @@ class Bins:
 
     @property
     def unbiased_squared_error(self) -> float:
-        """Mean squared calibration error less what sampling adds; NaN without a bin of two cases."""
+        """Unbiased estimate of the mean squared calibration error; NaN if no bin has two cases."""
         found = self.count > 1
         noise = self.share[found] * (1 - self.share[found]) / (self.count[found] - 1)
         return _mean((self.probability[found] - self.share[found]) ** 2 - noise, self.count[found])
@@ -53,16 +54,17 @@ class Bins:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far probabilities can be taken at their word.
+    """How well probabilities are calibrated.
 
     Attributes:
-        diagram: all cells (recording, label) as one list, in bins of equal sums of probabilities: as many true ones
-            are to be expected in each, however rare most labels are.
-        pooled: expected calibration error of all cells.
-        brier: mean squared distance between a cell's probability and its truth.
-        per_label: (labels,) each label's expected calibration error; NaN without recordings.
-        macro: its mean over the labels; None without any.
-        unbiased: the root of the labels' mean squared error without bias, 0 where that is negative; None without any.
+        diagram: all cases in bins with equal sums of probabilities. So every bin expects equally many true cases, even
+            if most labels are rare.
+        pooled: expected calibration error of all cases together; None without cases.
+        brier: Brier score, the mean squared difference between probability and truth; None without cases.
+        per_label: expected calibration error of each label, (labels,); NaN without recordings.
+        macro: mean of `per_label`; None without labels or recordings.
+        unbiased: root of the mean over labels of the unbiased squared error, 0 if that mean is negative; None if it is
+            undefined for all labels.
     """
 
     diagram: Bins
@@ -74,19 +76,19 @@ class Reliability:
 
 
 def reliability(truth: LabelMatrix, probabilities: NDArray[np.floating], *, bins: int = BINS) -> Reliability:
-    """Compare probabilities with the truth.
+    """Measure how well probabilities are calibrated.
 
     Args:
         truth: true labels, (recordings, labels).
-        probabilities: in [0, 1], (recordings, labels), taken as float32.
-        bins: how many, of one label and of all together.
+        probabilities: (recordings, labels) in [0, 1], converted to float32.
+        bins: maximum number of bins, per label and for all cases together.
 
     Raises:
         InputError: the shapes differ, or a probability is not in [0, 1].
     """
     values = np.asarray(probabilities, dtype=np.float32)
     if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise InputError("expected probabilities in [0, 1], found others: calibrate the scores first")
+        raise InputError("expected probabilities in [0, 1], found other values; calibrate the scores first")
     cells = _Cells()
     labels = []
     for rising, positives in ranked_labels(truth, values):
@@ -106,16 +108,16 @@ def reliability(truth: LabelMatrix, probabilities: NDArray[np.floating], *, bins
 
 
 def label_bins(rising: NDArray[np.floating], positives: NDArray[np.floating], bins: int = BINS) -> Bins:
-    """One label's cases in bins of equally many, equal probabilities together.
+    """Split the recordings into bins of equal size by one label's probability; equal probabilities stay together.
 
     Args:
-        rising: the probabilities of all recordings, sorted.
-        positives: those of the recordings that have the label, sorted.
-        bins: at most how many.
+        rising: the label's probabilities of all recordings in increasing order, (recordings,).
+        positives: those of the recordings that have the label, in increasing order, (positives,).
+        bins: maximum number of bins.
     """
     if not len(rising):
         return Bins(*np.zeros((3, 0)))
-    # A bin begins where the one before would be full; what equals its last case belongs to that.
+    # A bin starts where the previous one is full, after all cases that equal the previous bin's last case.
     fulls = np.asarray(rising)[np.arange(bins) * len(rising) // bins]
     starts = np.unique(np.searchsorted(rising, fulls, "left"))
     counts = np.diff(starts, append=len(rising))
@@ -125,7 +127,7 @@ def label_bins(rising: NDArray[np.floating], positives: NDArray[np.floating], bi
 
 
 class _Cells:
-    """All cells by their probability, in memory that does not grow with them."""
+    """Counts of all cases by probability, in memory that does not depend on the number of cases."""
 
     def __init__(self) -> None:
         self.count, self.hits, self.sums = np.zeros((3, _KEYS))
@@ -137,7 +139,7 @@ class _Cells:
         self.hits += np.bincount(_keys(positives), minlength=_KEYS)
 
     def bins(self, bins: int, *, by_sum: bool = False) -> Bins:
-        """In bins of equally many cells, or of cells with equal sums of probabilities."""
+        """Split the cases into bins with equal numbers of cases, or with equal sums of probabilities if `by_sum`."""
         mass = self.sums if by_sum else self.count
         middle = (mass.cumsum() - mass / 2) / max(mass.sum(), np.finfo(np.float64).tiny)
         place = np.minimum((middle * bins).astype(np.intp), bins - 1)
@@ -151,7 +153,7 @@ def _keys(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _brier(truth: LabelMatrix, values: NDArray[np.float32]) -> float | None:
-    """Σ p² over all cells, and Σ 1 − 2p over the true ones: (p − 1)² is p² + 1 − 2p."""
+    """Sum p² over all cases and 1 − 2p over the true ones, since (p − 1)² = p² + 1 − 2p; divide by their number."""
     if not values.size:
         return None
     true = as_csr(truth, "truth")

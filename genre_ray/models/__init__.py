@@ -1,1 +1,1 @@
-"""Networks, one a file, and what their outputs mean. A network maps prepared inputs to one logit per label."""
+"""Networks, one per file, with their preparation and outputs. A network maps prepared inputs to one logit per label."""

@@ -1,4 +1,4 @@
-"""Where a process computes: on the GPU that it has reserved, never on one that it merely sees."""
+"""Choose the device of a process: the GPU that it has reserved, or the CPU."""
 
 import logging
 import os
@@ -10,23 +10,23 @@ logger = logging.getLogger(__name__)
 
 
 def reserved_device() -> torch.device:
-    """The GPU that this Ray worker has reserved; the CPU where it has none, and outside of Ray.
+    """Return the GPU that this Ray worker has reserved, or the CPU if it has none or is not a Ray worker.
 
-    Ray (2.60) does not hide a node's GPUs from workers that have reserved none, so that seeing one says nothing.
+    A visible GPU is not necessarily reserved, because Ray (2.60) does not hide GPUs from workers that reserved none.
     """
     ray = sys.modules.get("ray")
-    # A process that never imported Ray is not one of its workers. A driver reserves nothing either.
+    # A process that never imported Ray is not a Ray worker, and a driver reserves no GPU.
     reserved = ray.get_gpu_ids() if ray is not None and ray.is_initialized() else []
     if not reserved:
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        logger.warning("GPU %s is reserved, but torch finds no usable one; computing on the CPU", reserved[0])
+        logger.warning("GPU %s is reserved, but torch cannot use it; using the CPU instead", reserved[0])
         return torch.device("cpu")
     return torch.device("cuda", _index(str(reserved[0])))
 
 
 def _index(gpu: str) -> int:
-    """Where torch finds a GPU: it counts the visible ones from 0, and Ray makes the reserved ones visible."""
+    """Return torch's index of a GPU. torch numbers visible GPUs from 0, and Ray makes only reserved GPUs visible."""
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     if gpu in visible:
         return visible.index(gpu)

@@ -1,7 +1,8 @@
-"""S0's network over Essentia features: parallel dense branches, at most one dense layer after them, one logit a label.
+"""S0's network over Essentia features: parallel dense branches, an optional dense layer, and one logit per label.
 
-The published baseline (MediaEval 2018) has one branch of 256; JKU 2017 three of 4000 and a dense 8000 with batch
-normalisation; the baseline authors' later variant three of 2048 and a dense 1024.
+The published baseline (MediaEval 2018) has one branch of 256 units. JKU's network (2017) has three branches of 4000 and
+a dense layer of 8000 with batch normalisation. The later network of the baseline's authors has three branches of 2048
+and a dense layer of 1024.
 """
 
 from typing import Literal
@@ -18,7 +19,7 @@ Activation = Literal["relu", "tanh", "sigmoid"]
 
 
 class Branches(Settings):
-    """Dense layers side by side over the same input."""
+    """Parallel dense layers over the same input, one per activation."""
 
     units: int = 256
     activations: tuple[Activation, ...] = ("relu",)
@@ -44,13 +45,13 @@ class EssentiaSettings(Settings):
 
 
 class EssentiaNetwork(nn.Module):
-    """(rows, inputs) standardised features → (rows, labels) logits."""
+    """S0's network: standardised features (rows, inputs) → logits (rows, labels)."""
 
     def __init__(self, inputs: int, labels: int, settings: EssentiaSettings) -> None:
         super().__init__()
         self.settings, self.labels = settings, labels
         branches = settings.branches
-        # The learner's batch is a copy.
+        # In place, because the learner's batch is a copy.
         self.input_dropout = Dropout(settings.input_dropout, inplace=True)
         self.branches = nn.ModuleList(
             nn.Sequential(nn.Linear(inputs, branches.units), ACTIVATIONS[activation]())
@@ -63,19 +64,19 @@ class EssentiaNetwork(nn.Module):
         initialise(self, settings.initial)
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """(rows, inputs) → (rows, embedding): the last activations before the output, as S0's fusion takes them."""
+        """Return the activations before the output layer, (rows, embedding), which are the input of S0's fusion."""
         inputs = self.input_dropout(inputs)
         embedding: Tensor = self.hidden(torch.cat([branch(inputs) for branch in self.branches], dim=1))
         return embedding
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(rows, inputs) → (rows, labels)."""
+        """Return logits, (rows, labels)."""
         logits: Tensor = self.head(self.embed(inputs))
         return logits
 
 
 def initialise(network: nn.Module, initial: str) -> None:
-    """Weights uniform(-0.05, 0.05) (Keras 1's default, S0) or Glorot-uniform; biases 0."""
+    """Initialise dense layers: weights uniform in (-0.05, 0.05), as in Keras 1 and S0, or Glorot-uniform; biases 0."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
             if initial == "uniform":
@@ -91,7 +92,7 @@ def _hidden(width: int, dropout: float, settings: Hidden | None) -> nn.Sequentia
         return nn.Sequential()
     layers: list[nn.Module] = [Dropout(dropout), nn.Linear(width, settings.units, bias=settings.bias)]
     if settings.batch_norm:
-        # JKU put this layer's dropout before its batch normalisation, not before the output.
+        # In JKU's network this layer's dropout is before its batch normalisation, not before the output.
         layers += [Dropout(settings.dropout), nn.BatchNorm1d(settings.units)]
     return nn.Sequential(*layers, nn.ReLU())
 

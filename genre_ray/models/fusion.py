@@ -14,7 +14,7 @@ class FusionSettings(Settings):
 
 
 class FusionNetwork(nn.Module):
-    """(rows, inputs) L2-normalised embeddings side by side → (rows, labels) logits."""
+    """S0's fusion: concatenated L2-normalised embeddings (rows, inputs) → logits (rows, labels)."""
 
     def __init__(self, inputs: int, labels: int, settings: FusionSettings) -> None:
         super().__init__()
@@ -23,10 +23,10 @@ class FusionNetwork(nn.Module):
         initialise(self, "uniform")
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """The input itself: this network has no layer before its output."""
+        """Return the input, because this network has no layer before its output."""
         return inputs
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(rows, inputs) → (rows, labels)."""
+        """Return logits, (rows, labels)."""
         logits: Tensor = self.head(inputs)
         return logits

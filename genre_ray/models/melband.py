@@ -1,7 +1,7 @@
 """S1's fully convolutional network over mel bands (Schreiber, MediaEval 2018).
 
-Bands are its axis, statistics its channels. As the published Keras network has it, the averages of batch normalisation
-keep 0.99 of themselves in a step, and its epsilon is 1e-3.
+The convolutions run along the bands; the statistics are the channels. Batch normalisation has the settings of the
+published Keras network: moving averages keep 0.99 of their value in each step, and epsilon is 1e-3.
 """
 
 from pydantic import Field
@@ -20,10 +20,11 @@ class MelbandSettings(Settings):
 
 
 class MelbandNetwork(nn.Module):
-    """(rows, statistics × bands) mel bands, the bands of a statistic side by side → (rows, labels) logits.
+    """S1's network: mel bands (rows, statistics × bands) → logits (rows, labels).
 
-    Blocks of convolution (3 bands), ELU, dropout, mean of two bands (not in the last) and batch normalisation; then a
-    channel a label, whose mean over what is left of the bands is its logit.
+    Each block consists of a convolution over 3 bands, ELU, dropout, average pooling over 2 bands (except in the last
+    block) and batch normalisation. The output has one channel per label; its mean over the remaining bands is the
+    logit.
     """
 
     def __init__(self, inputs: int, labels: int, settings: MelbandSettings) -> None:
@@ -46,12 +47,12 @@ class MelbandNetwork(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(rows, statistics × bands) → (rows, labels)."""
+        """Return logits, (rows, labels)."""
         bands = inputs.view(len(inputs), len(STATISTICS), BANDS)
         logits: Tensor = self.head(self.body(bands)).mean(dim=2)
         return logits
 
 
 def _batch_norm(channels: int) -> nn.BatchNorm1d:
-    # Keras counts what an average keeps, torch what it takes in.
+    # Keras's momentum is the share of the old average that is kept, torch's is the share of the new value.
     return nn.BatchNorm1d(channels, eps=1e-3, momentum=1 - 0.99)

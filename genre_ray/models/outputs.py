@@ -15,7 +15,7 @@ from torch.nn import functional
 from genre_ray.models.description import OutputDescription, OutputName
 
 UNKNOWN = -1
-"""The target of a label that may or may not be a recording's."""
+"""The training target of a label that the recording's taxonomy did not annotate."""
 
 Kind = Literal["multi_label", "single_label"]
 

@@ -1,4 +1,4 @@
-"""From rows of the features table to what a network is trained on; fixed once fitted, and part of the bundle."""
+"""Preparations: convert rows of the features table to the inputs of a network. They are stored in the bundle."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -101,8 +101,8 @@ class Standardise(Preparation):
         return cls(settings.columns, settings.clip_sd)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(rows, columns) → (rows, columns)."""
-        # One copy, then in place: new memory for every step costs more than the steps.
+        """Return standardised values, (rows, columns)."""
+        # One copy and then in place, because allocating memory for each step costs more than the steps.
         standardised = (features - self.mean).mul_(self.scale)
         standardised.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
         return standardised if self.clip_sd is None else standardised.clamp_(-self.clip_sd, self.clip_sd)
@@ -128,7 +128,7 @@ class Melbands(Preparation):
         """For a table of these columns.
 
         Raises:
-            InputError: the table has no mel bands.
+            InputError: the table lacks mel band columns.
         """
         return cls(melband_places(columns))
 
@@ -143,11 +143,11 @@ class Melbands(Preparation):
         return cls()
 
     def forward(self, features: Tensor) -> Tensor:
-        """(rows, columns) → (rows, statistics × bands)."""
+        """Return relative mel bands, (rows, statistics × bands)."""
         bands = features[:, self.places].view(-1, len(STATISTICS), BANDS)
         maximum = bands.amax(dim=2, keepdim=True)
         relative = bands / torch.where(maximum == 0, 1.0, maximum)
-        # Only values below 0, which no spectrum has, can leave the range of float16.
+        # Only negative values, which a spectrum never has, can exceed the range of float16.
         bound = torch.finfo(torch.float16).max
         stored = relative.clamp(-bound, bound).to(torch.float16).to(features.dtype)
         return torch.where(maximum.isnan(), 0.0, stored).flatten(1)

@@ -1,1 +1,1 @@
-"""The predictions table: rows scored by a bundle, relabelled, and aggregated to recordings."""
+"""The predictions table: score rows with a bundle, label them, relabel stored scores, and aggregate to recordings."""

@@ -1,4 +1,4 @@
-"""One prediction per recording: the scores of its submissions are averaged, and then become labels."""
+"""Combine the submissions of a recording to one prediction: average their scores, then apply the policy."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,15 @@ Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def average_submissions(recording_ids: Sequence[str], scores: Matrix) -> tuple[list[str], Matrix]:
-    """The recordings, sorted, and their mean scores (recordings, labels), from scores (submissions, labels)."""
+    """Average the scores of each recording's submissions.
+
+    Args:
+        recording_ids: the recording of each submission, (submissions,).
+        scores: (submissions, labels).
+
+    Returns:
+        The sorted recording ids, and their mean scores (recordings, labels).
+    """
     recordings, inverse = np.unique(np.asarray(recording_ids, dtype=object), return_inverse=True)
     shares = 1 / np.bincount(inverse)[inverse]
     averaging = csr_array((shares, (inverse, np.arange(len(inverse)))), shape=(len(recordings), len(inverse)))
@@ -23,10 +31,10 @@ def average_submissions(recording_ids: Sequence[str], scores: Matrix) -> tuple[l
 
 
 def recording_labels(predictions_uri: str) -> Iterator[tuple[str, Sequence[str]]]:
-    """Each recording of a predictions table once, with its labels.
+    """Yield each recording of a predictions table once, with its labels.
 
     Raises:
-        InputError: a recording has several submissions, and the table does not hold all scores.
+        InputError: a recording has several submissions, and the table lacks the scores of all labels.
     """
     counts: Counter[str] = Counter()
     for batch in tables.read_batches(predictions_uri, ["recording_id"], batch_rows=65536):
@@ -43,8 +51,8 @@ def recording_labels(predictions_uri: str) -> Iterator[tuple[str, Sequence[str]]
 def _decided_together(predictions_uri: str, several: set[str]) -> Iterator[tuple[str, Sequence[str]]]:
     if "all_scores" not in tables.schema_of(tables.open_table(predictions_uri)).names:
         raise InputError(
-            f"{predictions_uri}: {len(several)} recordings have several submissions, whose scores are averaged; "
-            "expected all scores in the table, found none: predict again with --all-scores"
+            f"{predictions_uri}: {len(several)} recordings have several submissions, which can be combined only if the "
+            "scores of all labels are stored; predict again with --all-scores"
         )
     recordings: list[str] = []
     scores: list[Matrix] = []

@@ -1,8 +1,7 @@
-"""Predictions in a taxonomy that a bundle was not trained for, through a mapping table.
+"""Predict in a taxonomy that a bundle was not trained on, by a mapping table.
 
-The labels of every taxonomy of the bundle that the table maps to the wanted one are used. A label's score is that of
-the source label that supports it most (`genre_ray.labels.translation`). A label is predicted if it is more likely than
-not.
+All taxonomies of the bundle that the table maps to the wanted taxonomy are used. `genre_ray.labels.translation`
+computes the scores of its labels. A label is predicted if its score is at least 0.5.
 """
 
 import logging
@@ -28,12 +27,14 @@ MORE_LIKELY_THAN_NOT = 0.5
 
 @dataclass(frozen=True)
 class MappedTarget:
-    """How a network's scores become labels of another taxonomy; it is used as a `Target` is.
+    """How the scores of a network are turned into labels of a taxonomy that it was not trained on.
+
+    It has the attributes and methods of `genre_ray.bundles.targets.Target` that predictions need.
 
     Attributes:
-        taxonomy: its name.
-        sources: the bundle's own targets.
-        translation: from their labels, side by side, to this taxonomy's.
+        taxonomy: name of the taxonomy.
+        sources: the targets of the bundle that are translated.
+        translation: translates their concatenated labels to those of the taxonomy.
     """
 
     taxonomy: str
@@ -42,35 +43,38 @@ class MappedTarget:
 
     @cached_property
     def policy(self) -> Policy:
-        """How its scores become labels: those of the taxonomy that are mapped to, by their names' hierarchy."""
+        """The policy for the translated scores. Its hierarchy follows the names of the labels."""
         labels = self.translation.labels
         thresholds = np.full(len(labels), MORE_LIKELY_THAN_NOT, dtype=np.float32)
         return Policy(labels, thresholds, Calibration.none(len(labels)), tuple(Taxonomy.of_names(labels).edges(labels)))
 
     def select(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(rows, network's labels) scores → (rows, labels), of what the sources' scores are by their own policies."""
+        """Translate the scores of the network (rows, labels of the network) to scores (rows, labels).
+
+        The policy of each source is applied before its scores are translated.
+        """
         found = [source.policy.probabilities(source.select(scores)) for source in self.sources]
         return self.translation(np.concatenate(found, axis=1))
 
 
 def map_target(bundle: Bundle, taxonomy: str, table: MappingTable) -> MappedTarget:
-    """The target that predicts `taxonomy` through a mapping table.
+    """Make the target that predicts `taxonomy` by a mapping table.
 
     Raises:
-        ConfigurationError: the bundle predicts the taxonomy itself.
-        InputError: the table maps none of the bundle's labels to it.
+        ConfigurationError: the bundle was trained on the taxonomy, so it needs no mapping.
+        InputError: the table maps none of the bundle's labels to the taxonomy.
     """
     targets = read_targets(bundle)
     if taxonomy in targets:
         raise ConfigurationError(
-            f"--mapping {table.uri}: expected a target that the bundle {bundle.uri} was not trained for, found "
-            f"{taxonomy!r}, which it predicts itself; leave --mapping out"
+            f"--mapping {table.uri}: the bundle {bundle.uri} was trained on {taxonomy!r} and needs no mapping for it; "
+            "remove --mapping"
         )
     sources = {name: target.labels for name, target in targets.items() if (name, taxonomy) in table.weights}
     translation = Translation.of(table, taxonomy, sources or dict.fromkeys(targets, ()))
     mapped = int((np.diff(translation.weights.tocsr().indptr) > 0).sum())
     logger.info(
-        "%s: %d labels of %s support %d of %s; the bundle lacks %d others that the table maps from",
+        "%s: %d labels of %s are mapped to %d labels of %s; %d labels of the table are unknown to the bundle",
         table.uri,
         mapped,
         ", ".join(sources),

@@ -1,4 +1,4 @@
-"""The stage that gives stored scores the labels of another policy, without inference."""
+"""The stage that applies another policy to stored scores, without running the model."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ from genre_ray.storage.schemas import predictions_schema
 
 @dataclass
 class RelabelStage:
-    """A stage: rows of a predictions table with all scores → the same rows with the labels of another policy.
+    """A stage that relabels the rows of a predictions table with all scores by another policy.
 
     Attributes:
-        policy: how scores become labels.
-        taxonomy: the policy's.
-        model_id: the bundle that the rows name as their model.
-        resources: what a worker reserves.
+        policy: the policy to apply.
+        taxonomy: taxonomy of the policy's labels.
+        model_id: bundle id to write to the rows.
+        resources: the resources that a worker of this stage reserves.
     """
 
     name = "relabel"
     columns = ("recording_id", "submission", "all_scores")
-    """The columns that it reads."""
+    """The columns that the stage reads."""
 
     policy: Policy
     taxonomy: str
@@ -37,7 +37,7 @@ class RelabelStage:
         self.schema = predictions_schema(all_scores=True)
 
     def open(self) -> Compute:
-        """Nothing needs to be loaded."""
+        """Return the function that relabels a table of rows."""
         return self._relabel
 
     def _relabel(self, rows: pa.Table) -> Outcome:

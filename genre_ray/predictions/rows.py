@@ -1,7 +1,7 @@
 """Make rows of the predictions table from scores and a policy, and read the policy of a table.
 
-`labels` and `scores` are what the policy makes of the model's scores: calibrated, consistent, decided. `all_scores` are
-the model's scores themselves, so that another policy can be applied to them later. The table's properties state the
+The columns `labels` and `scores` are the result of applying the policy to the model's scores. The column `all_scores`
+contains the model's own scores, so another policy can be applied to them later. The table's properties contain the
 policy.
 """
 
@@ -19,7 +19,7 @@ from genre_ray.storage import tables
 
 
 def predictions_properties(policy: Policy, taxonomy: str) -> dict[str, str]:
-    """The properties of a predictions table: all that a reader needs to understand and repeat its labels."""
+    """The Delta properties of a predictions table: its labels, its policy and its taxonomy."""
     described = policy.describe()
     return {
         "labels": json.dumps(policy.labels, ensure_ascii=False),
@@ -36,12 +36,12 @@ def predictions(
     """Make rows of the predictions table.
 
     Args:
-        policy: how scores become labels.
-        taxonomy: the policy's.
-        model_id: the bundle whose model gave the scores.
-        rows: `recording_id` and `submission` of each prediction.
-        scores: finite, (rows, labels), as the model gives them.
-        schema: of the table, by `predictions_schema`.
+        policy: the policy to apply.
+        taxonomy: taxonomy of the policy's labels.
+        model_id: id of the bundle that computed the scores.
+        rows: `recording_id` and `submission` of each row.
+        scores: the model's scores, finite, (rows, labels).
+        schema: schema of the table, from `predictions_schema`.
     """
     probabilities = policy.probabilities(scores)
     decided, abstained = policy.decide(probabilities)
@@ -66,10 +66,10 @@ def predictions(
 
 
 def policy_of_table(predictions_uri: str, width: int) -> Policy:
-    """Read the policy of a predictions table, whose rows have `width` scores.
+    """Read the policy of a predictions table whose rows have `width` scores.
 
     Raises:
-        InputError: the table's properties do not state it, or state it for another number of labels.
+        InputError: the table's properties have no policy, or one for another number of labels.
     """
     stated = tables.properties(predictions_uri)
     try:
@@ -81,6 +81,6 @@ def policy_of_table(predictions_uri: str, width: int) -> Policy:
     except (KeyError, TypeError, ValueError) as error:
         found = first_error(error) if isinstance(error, ValidationError) else error
         raise InputError(
-            f"{predictions_uri}: expected in the properties how each of {width} scores becomes a label, found {found}; "
+            f"{predictions_uri}: expected a policy for {width} labels in the table's properties, found {found}; "
             "predict again"
         ) from None

@@ -1,4 +1,4 @@
-"""The stage that scores rows of features with a bundle's model and gives them labels."""
+"""The stage that scores rows of a features table with a bundle and labels them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class ScoreStage:
-    """A stage: rows of a features table → rows of the predictions table.
+    """A stage that reads rows of a features table and returns rows of the predictions table.
 
-    A row whose scores are not finite (its features overflow the network) is rejected.
+    A row with a score that is not finite is rejected. This happens if its features are too large for the network.
 
     Attributes:
         bundle_uri: the bundle, which each worker loads.
@@ -38,7 +38,7 @@ class ScoreStage:
 
     name = "score"
     columns = ("recording_id", "submission", "source_uri", "features")
-    """The columns that it reads."""
+    """The columns that the stage reads."""
 
     bundle_uri: str
     target: Target | MappedTarget
@@ -52,8 +52,8 @@ class ScoreStage:
         self.schema = predictions_schema(all_scores=self.all_scores)
 
     def open(self) -> Compute:
-        """Load the model."""
-        # Here, not above: a driver describes its stages without importing torch.
+        """Load the model and return the function that scores a table of rows."""
+        # Imported here, so that the driver does not import torch.
         from genre_ray.bundles.predictor import Predictor
 
         bundle = read_bundle(self.bundle_uri)
@@ -73,7 +73,7 @@ class ScoreStage:
         return Outcome(accepted, self._rejected(rows.filter(~finite)))
 
     def _rejected(self, rows: pa.Table) -> pa.Table:
-        detail = f"expected finite scores, found others with the bundle {self.bundle_uri}"
+        detail = f"expected finite scores, found NaN or infinity with the bundle {self.bundle_uri}"
         uris, recordings = rows.column("source_uri").to_pylist(), rows.column("recording_id").to_pylist()
         return rejections(
             [

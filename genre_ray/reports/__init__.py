@@ -1,1 +1,1 @@
-"""What a person opens: evaluations as JSON and HTML, and the card of a bundle."""
+"""Evaluation reports as JSON and HTML, and the card of a bundle."""

@@ -1,4 +1,4 @@
-"""The card of a bundle: what a person needs to know before using it, as Markdown made from its manifest."""
+"""Write the card of a bundle, its README.md, from its manifest."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from genre_ray.decisions.thresholds import NO_THRESHOLD
 from genre_ray.labels.taxonomy import is_subgenre
 
 LONGEST_LIST = 8
-"""A list of more values than this is described by their number."""
+"""The card shows the length of a longer list instead of its values."""
 
 
 def card(manifest: Manifest) -> str:
-    """The text of a bundle's `README.md`."""
+    """Return the text of a bundle's card."""
     stated = manifest.model_dump(mode="json")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -48,7 +48,7 @@ def card(manifest: Manifest) -> str:
 
 
 def _calibration(policy: PolicyDescription) -> str:
-    """`none`, or the method with the number of labels that each kind of map is for."""
+    """Describe a calibration: `none`, or its method and how many labels have each kind of map."""
     if policy.calibration is None:
         return "none"
     counts = Counter(policy.calibration.kinds)
@@ -56,7 +56,7 @@ def _calibration(policy: PolicyDescription) -> str:
 
 
 def _facts(value: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (dotted name, value) rows, in their own order."""
+    """Flatten nested settings to rows (dotted name, value), in their order."""
     rows: list[tuple[str, str]] = []
     for key, item in value.items():
         name = f"{above}{key}"
@@ -82,7 +82,7 @@ def _text(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    """`value` as text of a Markdown table's cell: nothing in it is markup."""
+    """Convert a value to the text of a Markdown table cell, with all markup escaped."""
     text = " ".join(_text(value).split())
     for mark in "\\`*_[]|":
         text = text.replace(mark, "\\" + mark)

@@ -1,7 +1,7 @@
-"""One evaluation: predictions against the truth, beside the baselines, with everything a report shows.
+"""Evaluate predictions and the baselines against a ground truth.
 
-Every number comes from `genre_ray.metrics`; this module decides what is compared with what. Recordings of the
-truth without a prediction, such as those of rejected documents, are left out and counted.
+`genre_ray.metrics` computes every number; this module chooses what is compared. Recordings of the truth without a
+prediction, such as those of rejected documents, are left out and counted.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from genre_ray.reports.result import (
 from genre_ray.reports.trust import abstention, calibrated, consistency, reliability_of
 
 FEW_RECORDINGS = 1000
-"""Below this many recordings a report warns of chance: the standard error of a mean F is about 0.01 there."""
+"""With fewer recordings than this a report warns of chance. With this many, the standard error of a mean F is 0.01."""
 
 LARGEST_LABELS = 6
 CURVE_POINTS = 200
@@ -45,13 +45,13 @@ Rankings = tuple[Ranking, Ranking]
 
 
 def evaluate(name: str, predictions: Predictions, truth: Truth, *, seed: int = 0) -> EvaluationResult:
-    """Evaluate predictions on the recordings that the truth has.
+    """Evaluate predictions against a ground truth.
 
     Args:
-        name: what the report calls this evaluation.
-        predictions: restricted to recordings of the truth.
+        name: name of the evaluation in the report.
+        predictions: predictions of recordings of the truth.
         truth: the true labels.
-        seed: of the random baseline.
+        seed: seed of the random baseline.
 
     Raises:
         InputError: no recording of the truth has a prediction.
@@ -60,9 +60,8 @@ def evaluate(name: str, predictions: Predictions, truth: Truth, *, seed: int = 0
     recordings = len(predictions.recording_ids)
     if not recordings:
         raise InputError(
-            f"{predictions.uri}: expected predictions of the {len(true_labels)} recordings of {truth.uri}, "
-            f"found {predictions.unknown} recordings and none of these; check that both are of one catalog "
-            "and name its recordings alike"
+            f"{predictions.uri}: none of its {predictions.unknown} recordings is among the {len(true_labels)} "
+            f"recordings of {truth.uri}; check that both belong to the same catalog and use the same recording ids"
         )
     targets = [true_labels[recording_id] for recording_id in predictions.recording_ids]
     training = sorted(truth.training or truth.labels)
@@ -110,7 +109,7 @@ def _digest(*compared: Sequence[object]) -> str:
 
 
 def _matrix(label_sets: Sequence[LabelSet], labels: Sequence[str]) -> sparse.csr_array:
-    """Which recording has which label: boolean (recordings, labels)."""
+    """Convert label sets to a boolean CSR matrix (recordings, labels)."""
     column = {label: i for i, label in enumerate(labels)}
     indices = [column[label] for label_set in label_sets for label in sorted(set(label_set))]
     ends = np.cumsum([0, *(len(set(label_set)) for label_set in label_sets)])
@@ -147,9 +146,10 @@ def _baselines(
     *,
     seed: int,
 ) -> dict[str, Answer]:
-    """The baselines on the same recordings, ranked over the same label `columns`, (ranked labels,).
+    """Evaluate the baselines on the same recordings; ranking metrics are over `columns` (ranked labels,).
 
-    As scores, popularity gives each label its frequency in training, the others their label sets.
+    The scores of popularity are the frequencies of labels in training. Those of the others are 1 for predicted labels
+    and 0 for the rest.
     """
     recordings = true.shape[0]
     popular, branch = (_matrix(find(training, recordings), labels) for find in (popularity, majority_branch))
@@ -174,7 +174,7 @@ def _label_results(
     rankings: Rankings | None,
     trusted: Reliability | None,
 ) -> list[LabelResult]:
-    """The labels that are true, predicted or scored, the most frequent first."""
+    """The results of all labels that are true, predicted or scored, the most frequent first."""
     column = {label: i for i, label in enumerate(scores.labels)} if scores else {}
 
     def ranking(measure: int, label: str) -> float | None:
@@ -206,7 +206,7 @@ def _label_results(
 
 
 def _curve(row: LabelResult, ranked: sparse.csr_array, scores: AllScores) -> Curve:
-    """At most `CURVE_POINTS` points of the label's curve, with its ends; `ranked` as the scores' axes."""
+    """A label's precision-recall curve, reduced to `CURVE_POINTS` points; `ranked` has the axes of the scores."""
     column = scores.labels.index(row.label)
     curve = precision_recall_curve(ranked[:, [column]].toarray()[:, 0], scores.values[:, column])
     points = len(curve.recall)
@@ -222,7 +222,7 @@ def _curve(row: LabelResult, ranked: sparse.csr_array, scores: AllScores) -> Cur
 
 
 def _histogram(row: LabelResult, ranked: sparse.csr_array, scores: AllScores) -> Histogram:
-    """The label's scores in `BINS` equal bins over their range; `ranked` as the scores' axes."""
+    """A label's scores in `BINS` bins of equal width; `ranked` has the axes of the scores."""
     column = scores.labels.index(row.label)
     positive, values = ranked[:, [column]].toarray()[:, 0], scores.values[:, column].astype(np.float64)
     edges = np.histogram_bin_edges(values, BINS)
@@ -242,41 +242,43 @@ def _notes(predictions: Predictions, truth: Truth, rows: Sequence[LabelResult], 
         sd = system.official.recording_all.f_score.sd
         margin = "" if sd is None else f" (standard error of the mean F per recording: {sd / recordings**0.5:.3f})"
         notes.append(
-            f"Only {_count(recordings, 'recording')}: small differences between systems can be "
-            f"chance{margin}, and a label's own scores rest on very few recordings."
+            f"Only {_count(recordings, 'recording')} evaluated: small differences between systems can be due to "
+            f"chance{margin}, and the scores of single labels are based on very few recordings."
         )
     missing = len(truth.recording_ids) - recordings
     if missing:
         notes.append(
-            f"{_count(missing, 'recording')} of the truth without a prediction: left out, not counted as wrong."
+            f"{_count(missing, 'recording')} of the truth without a prediction: left out, not counted as errors."
         )
     if truth.training is None:
-        notes.append("No training part was given: the baselines learn from the truth itself, which favours them.")
+        notes.append(
+            "The truth has no training part. The baselines are fitted to the truth itself, which favours them."
+        )
     if predictions.averaged:
         averaged = _count(predictions.averaged, "recording")
-        notes.append(f"{averaged} with several submissions: scores averaged, then decided.")
+        notes.append(f"{averaged} with several submissions. Their scores are averaged before labels are predicted.")
     if predictions.scores is None:
-        notes.append("ROC AUC and average precision are not available: the scores of all labels are not stored.")
+        notes.append("ROC AUC and average precision are not available, because not all scores are stored.")
     else:
         notes += _label_notes(predictions.scores.labels, rows)
     return notes
 
 
 def _label_notes(known: Sequence[str], rows: Sequence[LabelResult]) -> list[str]:
-    """What the ranking measures leave out, given the labels that the model knows."""
+    """Notes on the labels that the ranking metrics leave out."""
     notes = []
     outside = sorted({row.label for row in rows if row.count} - set(known))
     if outside:
         named = ", ".join(outside[:5]) + (", …" if len(outside) > 5 else "")
         notes.append(
-            f"{_count(len(outside), 'label')} of the truth outside the model's labels ({named}): never "
-            "predicted in the official scores, left out of ROC AUC and average precision."
+            f"{_count(len(outside), 'label')} of the truth unknown to the model ({named}). The official scores count "
+            "them as never predicted; ROC AUC and average precision leave them out."
         )
     undefined = len(known) - sum(row.roc_auc is not None for row in rows)
     if undefined:
         notes.append(
-            f"{_count(undefined, 'label')} of the model without recordings both with and without it: left "
-            "out of the macro means of ROC AUC and average precision."
+            f"{_count(undefined, 'label')} of the model that all or none of the recordings have. The macro means of "
+            "ROC AUC and average precision leave them out."
         )
     return notes
 

@@ -1,8 +1,7 @@
-"""The figures of an evaluation as inline SVG.
+"""Draw the figures of an evaluation as inline SVG.
 
-Every figure is one `<svg>` element that needs nothing outside itself: text stays text, and colours are
-CSS variables (`--ink`, `--grid`, `--series-1` …) that the page sets for light and dark. Equal values give an
-equal drawing.
+Every figure is one self-contained `<svg>` element. Text is stored as text. Colours are CSS variables (`--ink`,
+`--grid`, `--series-1` …), which the page defines for light and dark mode. Equal values give identical SVG.
 """
 
 import io
@@ -21,15 +20,15 @@ from numpy.typing import NDArray
 from genre_ray.reports.result import Abstention, Calibrated, Curve, Histogram, LabelResult
 
 SERIES = 6
-"""How many series have a colour of their own; no figure shows more."""
+"""Number of colours for series, and the maximum number of series in a figure."""
 
 NAMED_LABELS = 10
-"""At most so many labels, the most frequent, have their names beside their points, where there is room."""
+"""Maximum number of points that are annotated with their label. The most frequent labels come first."""
 
 CHARACTER_WIDTH = 0.0145
-"""Width of a character of a point's name as a share of the panel's, about."""
+"""Approximate width of a character of an annotation, as a share of the panel's width."""
 
-# Drawn as themselves, these colours exist only to be replaced by the page's variables.
+# Placeholders that are replaced by the page's CSS variables.
 _INK, _MUTED, _GRID = "#010101", "#020202", "#030303"
 _SERIES = tuple(f"#0400{number:02x}" for number in range(1, SERIES + 1))
 _VARIABLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--grid"} | {
@@ -62,11 +61,11 @@ _STYLE: Any = {  # matplotlib's own type lists every key it has
 
 
 def label_scores(labels: Sequence[LabelResult], *, prefix: str = "labels") -> str:
-    """Each label's F, and its ROC AUC where defined, against how many recordings of the truth have it.
+    """Plot F and ROC AUC of each label against its number of recordings in the truth.
 
     Args:
-        labels: the most frequent first.
-        prefix: begins every id of the drawing; to be another one for each figure of a page.
+        labels: the results of the labels, the most frequent first.
+        prefix: prefix of all element ids; it must differ between the figures of a page.
     """
     scored = [label for label in labels if label.count and label.roc_auc is not None]
     panels = 2 if scored else 1
@@ -74,7 +73,7 @@ def label_scores(labels: Sequence[LabelResult], *, prefix: str = "labels") -> st
         figure = Figure(figsize=(5.3 * panels, 3.3), layout="constrained")
         axes = figure.subplots(1, panels, squeeze=False)[0]
         found = [label for label in labels if label.count]
-        _scatter(axes[0], found, [_number(label.f_score) for label in found], "F at the decided labels")
+        _scatter(axes[0], found, [_number(label.f_score) for label in found], "F of the predicted labels")
         if scored:
             _scatter(axes[1], scored, [_number(label.roc_auc) for label in scored], "ROC AUC")
             axes[1].axhline(0.5, color=_MUTED, linewidth=0.8, linestyle=_DASHES)
@@ -82,13 +81,18 @@ def label_scores(labels: Sequence[LabelResult], *, prefix: str = "labels") -> st
 
 
 def precision_recall(curves: Sequence[Curve], *, prefix: str = "curves") -> str:
-    """Precision against recall of the first labels; the dot is where the decided labels stand."""
+    """Plot precision-recall curves of the first labels, with a dot at the labels as predicted.
+
+    Args:
+        curves: one curve per label; the first `SERIES` are drawn.
+        prefix: prefix of all element ids; it must differ between the figures of a page.
+    """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(7.6, 3.8), layout="constrained")
         axes = figure.subplots()
         for colour, curve in zip(_SERIES, curves, strict=False):
             name = f"{_short(curve.label)} ({_number(curve.average_precision):.2f})"
-            # As average precision sums it: up to a recall, the precision at that recall.
+            # The step function whose area is the average precision.
             axes.step(curve.recall, curve.precision, where="pre", color=colour, linewidth=1.6, label=name)
             if curve.decided_precision is not None:
                 axes.plot(curve.decided_recall, curve.decided_precision, "o", color=colour, markersize=6)
@@ -98,7 +102,12 @@ def precision_recall(curves: Sequence[Curve], *, prefix: str = "curves") -> str:
 
 
 def score_histograms(histograms: Sequence[Histogram], *, prefix: str = "histograms") -> str:
-    """How scores of recordings with and without a label are spread about its threshold, a panel a label."""
+    """Plot histograms of the scores of recordings with and without a label, one panel per label.
+
+    Args:
+        histograms: one per label; the first `SERIES` are drawn.
+        prefix: prefix of all element ids; it must differ between the figures of a page.
+    """
     shown = histograms[:SERIES]
     columns = 2 if len(shown) == 4 else min(3, len(shown))
     rows = -(-len(shown) // columns)
@@ -120,7 +129,7 @@ def score_histograms(histograms: Sequence[Histogram], *, prefix: str = "histogra
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
         figure.supxlabel("score", color=_MUTED, fontsize=9)
-        figure.supylabel("% of the recordings", color=_MUTED, fontsize=9)
+        figure.supylabel("% of recordings", color=_MUTED, fontsize=9)
         legends = [axes.get_legend_handles_labels() for axes in panels]
         handles = {name: handle for legend in legends for handle, name in zip(*legend, strict=True)}
         figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=3)
@@ -134,13 +143,20 @@ def trust(
     *,
     prefix: str = "trust",
 ) -> str:
-    """The reliability of scores before and after calibration, and the risk of answering ever more recordings."""
+    """Plot the reliability diagram before and after calibration, and the risk-coverage curve.
+
+    Args:
+        uncalibrated: calibration of the model's scores, if known.
+        calibrated: calibration of the calibrated scores, if known.
+        abstention: the risk-coverage curve, if known.
+        prefix: prefix of all element ids; it must differ between the figures of a page.
+    """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9.4, 3.7), layout="constrained")
         left, right = figure.subplots(1, 2)
         highest = 0.0
-        left.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, linestyle=_DASHES, label="as it should be")
-        # The first is drawn larger: it stays to be seen where calibration had nothing to change.
+        left.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, linestyle=_DASHES, label="perfectly calibrated")
+        # The first series has larger markers, so that it stays visible if calibration changed nothing.
         for found, colour, marker, size, name in (
             (uncalibrated, _SERIES[1], "D", 6.5, "model's scores"),
             (calibrated, _SERIES[0], "o", 4.5, "calibrated"),
@@ -149,17 +165,17 @@ def trust(
                 look: dict[str, Any] = {"color": colour, "linewidth": 1.4, "marker": marker, "markersize": size}
                 left.plot(found.probability, found.share, label=name, **look)
                 highest = max(highest, *found.probability, *found.share)
-        left.set(xlabel="probability", ylabel="share that is true", title="Reliability")
+        left.set(xlabel="mean probability", ylabel="share of true pairs", title="Reliability")
         left.set(xlim=(-0.02, 1.05 * highest or 1), ylim=(-0.02, 1.05 * highest or 1))
         left.legend(loc="upper left")
         if abstention is not None and abstention.coverage:
             right.plot([100 * share for share in abstention.coverage], abstention.risk, color=_SERIES[0], linewidth=1.6)
-            right.axhline(abstention.risk[-1], color=_MUTED, linewidth=0.8, linestyle=_DASHES, label="all answered")
+            right.axhline(abstention.risk[-1], color=_MUTED, linewidth=0.8, linestyle=_DASHES, label="all recordings")
             right.legend(loc="lower right")
-        right.set(xlim=(0, 102), xlabel="% of the recordings answered, the surest first", ylabel="1 − mean F")
+        right.set(xlim=(0, 102), xlabel="coverage: % most confident recordings", ylabel="risk: 1 − mean F")
         right.set_ylim(bottom=0)
         right.set_title("Risk against coverage")
-        return _svg(figure, "Reliability of probabilities, and risk against coverage", prefix)
+        return _svg(figure, "Reliability diagram, and risk against coverage", prefix)
 
 
 def _scatter(axes: Axes, labels: Sequence[LabelResult], values: Sequence[float], title: str) -> None:
@@ -181,7 +197,10 @@ def _scatter(axes: Axes, labels: Sequence[LabelResult], values: Sequence[float],
 
 
 def _count_ticks(axes: Axes, counts: NDArray[np.int_]) -> None:
-    """Ticks at 1, 2, 5 × powers of ten, in whole numbers: few counts would show none, or 3 × 10⁰."""
+    """Set ticks at whole numbers 1, 2 and 5 × powers of ten.
+
+    The default ticks of a log axis are missing, or labelled like 3 × 10⁰, if the counts are close together.
+    """
     low, high = (counts.min(), counts.max()) if len(counts) else (1, 1)
     steps = [step * 10**power for power in range(10) for step in ((1,) if high / low > 100 else (1, 2, 5))]
     axes.set_xlim(low / 1.25, high * 1.6)
@@ -191,7 +210,7 @@ def _count_ticks(axes: Axes, counts: NDArray[np.int_]) -> None:
 
 
 def _name_points(axes: Axes, names: Sequence[str], counts: NDArray[np.int_], heights: NDArray[np.float64]) -> None:
-    """Write names right of their points, else left of them, unless a name or a point is in the way of both.
+    """Write names to the right or left of their points, if there is room.
 
     `names`, `counts` and `heights` are (points,), the most frequent first.
     """
@@ -211,7 +230,7 @@ def _name_points(axes: Axes, names: Sequence[str], counts: NDArray[np.int_], hei
 
 
 def _blocked(taken: Sequence[tuple[float, float, float]], left: float, right: float, height: float) -> bool:
-    """Whether a line of text would touch one of the `taken` stretches (left, right, height)."""
+    """Whether a line of text would overlap one of the `taken` intervals (left, right, height)."""
     return any(left < end and start < right and abs(height - y) < 0.055 for start, end, y in taken)
 
 
@@ -224,10 +243,10 @@ def _number(value: float | None) -> float:
 
 
 def _svg(figure: Figure, description: str, prefix: str) -> str:
-    """The figure as one element, with the page's colours, without metadata, every id begun by `prefix`."""
+    """Convert a figure to one SVG element with CSS colours, without metadata, and with `prefix` before every id."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        # matplotlib lays text out by its own font, which lacks many scripts; the reader's font draws it.
+        # Matplotlib's font lacks many scripts. It is used only for the layout; the browser's font draws the text.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     drawing = buffer.getvalue()

@@ -1,7 +1,7 @@
-"""Answers for release groups and artists: what is known of their recordings, rolled up.
+"""Combine the predictions and the truth of recordings to those of release groups or artists.
 
-A group's probabilities are the mean of its recordings': the share of them that can be expected to have the label. The
-policy then decides on them as on a recording's. A group's truth is every label that one of its recordings has.
+The probabilities of a group are the means over its recordings: the expected share of them that has the label. The
+policy labels groups as it labels recordings. The true labels of a group are all labels that any of its recordings has.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,16 +20,19 @@ Groups = Mapping[str, str]
 def read_groups(
     features_uri: str, recording_ids: Collection[str], group_by: GroupBy, identifiers: Identifiers = NO_IDENTIFIERS
 ) -> Groups:
-    """The group of each of the recordings, by what a features table says of their first submission.
+    """Read the release group or the first artist of each recording from a features table.
 
-    An artist's recordings are those that name it first. A recording that names no group stands for itself, as one that
-    the table does not have.
+    The first submission of a recording is used. A recording without a group, or one that is not in the table, is its
+    own group.
 
     Args:
         features_uri: the features table.
-        recording_ids: which recordings.
+        recording_ids: the recordings to look up.
         group_by: `release_group` or `artist`.
-        identifiers: which recordings the table's ids stand for.
+        identifiers: maps the table's ids to recording ids.
+
+    Returns:
+        Recording id → group.
     """
     wanted = set(recording_ids)
     found: dict[str, tuple[int, str]] = {}
@@ -45,13 +48,13 @@ def read_groups(
 
 
 def roll_up(predictions: Predictions, truth: Truth, groups: Groups, level: GroupBy) -> tuple[Predictions, Truth]:
-    """Predictions and truth of recordings as those of their groups.
+    """Combine predictions and truth of recordings to those of their groups.
 
     Args:
-        predictions: with all scores.
-        truth: of recordings; its training part stays one of recordings.
+        predictions: predictions of recordings, with all scores.
+        truth: true labels of recordings. Its training part is not changed.
         groups: the group of every recording of the truth.
-        level: what the groups are.
+        level: the kind of the groups.
 
     Raises:
         InputError: the predictions do not have the scores of all labels.
@@ -59,7 +62,7 @@ def roll_up(predictions: Predictions, truth: Truth, groups: Groups, level: Group
     scores = predictions.scores
     if scores is None:
         raise InputError(
-            f"{predictions.uri}: expected the scores of all labels, which a {level} has the mean of, found none: "
+            f"{predictions.uri}: the level {level} needs the scores of all labels, which the predictions do not have; "
             "predict again with --all-scores"
         )
     names, means = average_submissions([groups[recording] for recording in predictions.recording_ids], scores.values)

@@ -1,6 +1,6 @@
-"""Evaluations as one HTML file that opens anywhere: no script, no font, no style and no image from outside.
+"""Render evaluations as one self-contained HTML file: it loads no script, font, style sheet or image.
 
-The template escapes every text that comes from data; figures are SVG drawn by `genre_ray.reports.figures`.
+The template escapes all text that comes from data. `genre_ray.reports.figures` draws the figures as SVG.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from genre_ray.reports import figures
 from genre_ray.reports.result import Answer, EvaluationResult, Means
 
 OPEN_LABELS = 40
-"""A per-label table of more rows than this starts folded."""
+"""A table of labels with more rows than this is collapsed at first."""
 
 GROUPS = (
     ("recording", "all"),
@@ -36,7 +36,7 @@ OVERVIEW = (
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the overview; `best` tells for each number whether it is the highest of its column."""
+    """A row of the overview. `best` is True for each number that is the highest of its column."""
 
     name: str
     anchor: str | None
@@ -47,19 +47,19 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """The evaluations of one truth, which share its baselines; `first` stands for what they share."""
+    """The evaluations with the same truth and baselines. `first` is the first of them."""
 
     first: EvaluationResult
     rows: tuple[_Row, ...]
 
 
 def render(evaluations: Sequence[EvaluationResult], title: str = "Evaluation", version: str = "") -> str:
-    """The report as the text of one HTML file.
+    """Return the HTML of a report.
 
     Args:
-        evaluations: in the order to show them; those of one truth are compared beside its baselines.
-        title: of the page.
-        version: of genre_ray, for the last line.
+        evaluations: in the order of the report. Those with the same truth are compared in one table.
+        title: title of the page.
+        version: version of genre_ray, for the footer.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -108,7 +108,7 @@ def _anchor(number: int) -> str:
 
 
 def _comparisons(evaluations: Sequence[EvaluationResult]) -> list[_Comparison]:
-    """The evaluations grouped by what makes their numbers comparable, in order of each group's first."""
+    """Group the evaluations whose numbers can be compared; a group has the place of its first evaluation."""
     groups: dict[tuple[str | None, str], list[tuple[int, EvaluationResult]]] = {}
     for number, item in enumerate(evaluations, start=1):
         groups.setdefault((item.taxonomy, item.comparable), []).append((number, item))
@@ -136,7 +136,7 @@ def _rows(group: Sequence[tuple[int, EvaluationResult]]) -> list[_Row]:
 
 
 def _overview(answer: Answer) -> tuple[float | None, ...]:
-    """The numbers of `OVERVIEW`, in its order."""
+    """The numbers for the columns of `OVERVIEW`."""
     means = [getattr(answer.official, f"{unit}_{labels}").f_score.mean for unit, labels in GROUPS]
     undefined = Means(None, None)
     rankings = [answer.roc_auc or undefined, answer.average_precision or undefined]

@@ -1,7 +1,7 @@
-"""What an evaluation compares: predictions, one answer a recording, and the truth of one part.
+"""Read the inputs of an evaluation: predictions, one per recording, and the true labels.
 
-Predictions are read batch by batch and only recordings of the truth are kept, so that a small test part can
-be evaluated in the predictions of a large catalog.
+Predictions are read batch by batch, and only recordings of the truth are kept in memory. So a small test part can be
+evaluated in the predictions of a large catalog.
 """
 
 from collections.abc import Collection
@@ -31,9 +31,9 @@ class AllScores:
     """The scores of all labels, in the order of the predictions' recordings.
 
     Attributes:
-        policy: what decided them.
-        raw: float32 (recordings, labels), as the model gave them; None for groups of recordings.
-        values: float32 (recordings, labels), calibrated and consistent.
+        policy: the policy that turned the scores into labels.
+        raw: the model's scores, float32 (recordings, labels); None for groups of recordings.
+        values: calibrated and consistent probabilities, float32 (recordings, labels).
     """
 
     policy: Policy
@@ -42,25 +42,25 @@ class AllScores:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """(labels,) in the target's order."""
+        """The labels of the columns, (labels,)."""
         return self.policy.labels
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One answer a recording.
+    """Predictions of the recordings to evaluate, one per recording.
 
     Attributes:
-        uri: where they were read.
-        recording_ids: (recordings,) sorted, each once, all of them asked for.
-        labels: (recordings,) label sets.
-        abstained: (recordings,) whether the answer is not to be relied on; None where that is not said.
-        scores: of all labels, where they are stored.
-        unknown: number of further recordings that were not asked for.
-        averaged: number of recordings whose answer is of several submissions.
-        level: what an answer is about: `recording`, `release_group` or `artist`.
-        taxonomy, calibration: as the predictions say, None when they do not.
-        model_ids: the bundles that predicted, sorted.
+        uri: the table or file that they were read from.
+        recording_ids: sorted ids without duplicates, (recordings,).
+        labels: predicted label sets, (recordings,).
+        abstained: whether the policy abstained, (recordings,); None if the predictions do not say.
+        scores: the scores of all labels; None if they are not stored.
+        unknown: number of other recordings in the table or file.
+        averaged: number of recordings with several submissions, whose scores were averaged.
+        taxonomy, calibration: as stated by the table; None if it does not say.
+        model_ids: sorted ids of the bundles that predicted.
+        level: the unit of a prediction: `recording`, `release_group` or `artist`.
     """
 
     uri: str
@@ -78,14 +78,14 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Truth:
-    """The true labels of the recordings to evaluate, and the label sets that baselines may learn from.
+    """The true labels of the recordings to evaluate, and the label sets to fit the baselines to.
 
     Attributes:
-        uri: where it was read.
-        part: of the examples; None for a whole ground truth.
+        uri: the file or bundle that they were read from.
+        part: part of a bundle's examples; None for a ground truth file.
         recording_ids: (recordings,).
-        labels: (recordings,) label sets.
-        training: label sets of the training part, in any order; None when the truth has no training part of its own.
+        labels: true label sets, (recordings,).
+        training: label sets of the training part, in any order; None if there is no training part.
     """
 
     uri: str
@@ -95,7 +95,7 @@ class Truth:
     training: tuple[LabelSet, ...] | None = None
 
     def first(self, recordings: int | None) -> Self:
-        """The first so many recordings in order of their ids; all when None."""
+        """Keep the first `recordings` recordings by id, or all if None."""
         if recordings is None:
             return self
         chosen = sorted(zip(self.recording_ids, self.labels, strict=True))[:recordings]
@@ -104,21 +104,21 @@ class Truth:
 
 
 def truth_of_file(uri: str, identifiers: Identifiers = NO_IDENTIFIERS) -> Truth:
-    """A whole ground truth file as the truth, by the recordings that its ids stand for."""
+    """Read all recordings of a ground truth file; `identifiers` maps its ids to recording ids."""
     found = identifiers.truth(read_ground_truth(uri))
     return Truth(uri, None, tuple(found.recording_ids), tuple(tuple(labels) for labels in found.labels))
 
 
 def truth_of_examples(uri: str, part: str, taxonomy: str | None = None) -> Truth:
-    """The examples of one part of a bundle as the truth.
+    """Read the true labels of one part of a bundle's examples.
 
     Args:
         uri: the bundle.
         part: `train`, `validation` or `test`.
-        taxonomy: whose labels; may be left out where the bundle has learnt from one taxonomy only.
+        taxonomy: taxonomy of the labels; may be None if the bundle was trained on one taxonomy.
 
     Raises:
-        InputError: no recording of the taxonomy is in that part, or it is not said which taxonomy of several.
+        InputError: the part has no recordings, the bundle has no such taxonomy, or it has several and none is given.
     """
     examples = own_examples(read_examples(uri))
     taxonomies = sorted(set(examples["taxonomy"].to_pylist()))
@@ -126,8 +126,8 @@ def truth_of_examples(uri: str, part: str, taxonomy: str | None = None) -> Truth
         taxonomy = taxonomies[0]
     if taxonomy not in taxonomies:
         raise InputError(
-            f"{uri}: expected examples of {'one taxonomy' if taxonomy is None else repr(taxonomy)}, found those of "
-            f"{', '.join(taxonomies) or 'none'}; name one of them as the taxonomy of the evaluation"
+            f"{uri}: expected examples of {'one taxonomy' if taxonomy is None else repr(taxonomy)}, found examples of "
+            f"{', '.join(taxonomies) or 'no taxonomy'}; set `taxonomy` to one of them"
         )
     examples = examples.filter(pc.equal(examples["taxonomy"], taxonomy))
     parts = np.array(examples["part"].to_pylist(), dtype=str)
@@ -135,8 +135,8 @@ def truth_of_examples(uri: str, part: str, taxonomy: str | None = None) -> Truth
     rows = np.flatnonzero(parts == part)
     if not len(rows):
         raise InputError(
-            f"{uri}: expected examples of the {part} part, found {', '.join(sorted(set(parts))) or 'none'}; "
-            "choose another part or train with more recordings"
+            f"{uri}: expected examples in the part {part}, found {', '.join(sorted(set(parts))) or 'no examples'}; "
+            "choose another part, or train with more recordings"
         )
     training = tuple(tuple(labels[row]) for row in np.flatnonzero(parts == "train"))
     chosen = tuple(tuple(labels[row]) for row in rows)
@@ -146,15 +146,17 @@ def truth_of_examples(uri: str, part: str, taxonomy: str | None = None) -> Truth
 def predictions_of_run(
     uri: str, recording_ids: Collection[str], identifiers: Identifiers = NO_IDENTIFIERS
 ) -> Predictions:
-    """A run TSV, which has labels only, restricted to `recording_ids`.
+    """Read the predictions of `recording_ids` from a run TSV, which has labels but no scores.
 
     Raises:
-        InputError: two of its ids stand for one recording.
+        InputError: two ids of the file stand for one recording.
     """
     stated = read_run(uri)
     run = {identifiers.resolve(name): labels for name, labels in stated.items()}
     if len(run) < len(stated):
-        raise InputError(f"{uri}: expected one row a recording, found more by its other names; keep one of them")
+        raise InputError(
+            f"{uri}: expected one row per recording, found two ids that stand for the same recording; keep one of them"
+        )
     found = sorted(set(recording_ids).intersection(run))
     labels = tuple(tuple(run[recording_id]) for recording_id in found)
     return Predictions(uri, tuple(found), labels, unknown=len(run) - len(found))
@@ -163,13 +165,18 @@ def predictions_of_run(
 def predictions_of_table(
     uri: str, recording_ids: Collection[str], identifiers: Identifiers = NO_IDENTIFIERS
 ) -> Predictions:
-    """A predictions table, restricted to `recording_ids`, which its ids stand for.
+    """Read the predictions of `recording_ids` from a predictions table.
 
-    A recording with one submission has the labels as stored. With several, their scores are averaged and then
-    decided by the policy of the table's properties.
+    A recording with one submission gets the labels as stored. For a recording with several, the scores are averaged and
+    labelled again by the policy in the table's properties.
+
+    Args:
+        uri: the predictions table.
+        recording_ids: the recordings to read.
+        identifiers: maps the table's ids to recording ids.
 
     Raises:
-        InputError: a recording has several submissions and their scores are not all stored, or the table's
+        InputError: a recording has several submissions but the table lacks the scores of all labels, or the table's
             properties do not fit its scores.
     """
     table = tables.open_table(uri)
@@ -180,9 +187,8 @@ def predictions_of_table(
     several = np.flatnonzero(counts > 1)
     if len(several) and not scored:
         raise InputError(
-            f"{uri}: expected one submission a recording or the scores of all labels, "
-            f"found {counts[several[0]]} submissions of {ids[several[0]]} and no such scores; "
-            "predict again with all_scores"
+            f"{uri}: recording {ids[several[0]]} has {counts[several[0]]} submissions, which can be combined only if "
+            "the scores of all labels are stored; predict again with --all-scores"
         )
     labels = [tuple(labels or ()) for labels in rows["labels"].take(starts).to_pylist()]
     abstained = rows["abstained"].take(starts).to_pylist()
@@ -209,7 +215,7 @@ def predictions_of_table(
 
 
 def _rows(uri: str, recording_ids: Collection[str], identifiers: Identifiers, *, scored: bool) -> tuple[pa.Table, int]:
-    """The rows of `recording_ids`, sorted by recording and submission, and the number of other recordings."""
+    """Read the rows of `recording_ids`, sorted by recording and submission, and count the other recordings."""
     columns = ["recording_id", "submission", "labels", "abstained", "model_id", *(["all_scores"] if scored else [])]
     wanted = pa.array(sorted(recording_ids), pa.string())
     kept, others = [], []
@@ -219,14 +225,14 @@ def _rows(uri: str, recording_ids: Collection[str], identifiers: Identifiers, *,
         kept.append(batch.set_column(0, "recording_id", recordings).filter(known))
         others.append(recordings.filter(pc.invert(known)))
     if not kept:
-        raise InputError(f"{uri}: expected predictions, found an empty table; run predict to its end first")
+        raise InputError(f"{uri}: the table of predictions is empty; complete predict first, with --resume")
     unknown = pc.count_distinct(pa.chunked_array(others)).as_py()
     rows = pa.Table.from_batches(kept).sort_by([("recording_id", "ascending"), ("submission", "ascending")])
     return rows, unknown
 
 
 def _all_scores(uri: str, rows: pa.Table) -> AllScores:
-    """Scores averaged over the submissions of a recording, in order of the recordings' ids."""
+    """The scores averaged over the submissions of each recording, in the order of recording ids."""
     values = tables.vectors(rows["all_scores"])
     policy = policy_of_table(uri, values.shape[1])
     _, means = average_submissions(rows["recording_id"].to_pylist(), values)

@@ -1,4 +1,4 @@
-"""The values of one evaluation: plain, complete, and what both the JSON and the HTML report are made from."""
+"""The results of one evaluation, as plain values. Both report.json and report.html are made from them."""
 
 import math
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from genre_ray.metrics.official import OfficialScores
 
 @dataclass(frozen=True)
 class Coverage:
-    """Which recordings took part.
+    """How many recordings were evaluated.
 
     Attributes:
-        truth: recordings of the truth.
-        evaluated: those of them that are in the predictions; every score is over these.
-        missing: those of them that are not.
-        unknown: recordings of the predictions that the truth does not have.
+        truth: number of recordings in the truth.
+        evaluated: number of them with a prediction; all scores are over these.
+        missing: number of them without a prediction.
+        unknown: number of predicted recordings that are not in the truth.
     """
 
     truth: int
@@ -28,7 +28,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Means:
-    """A ranking measure: its mean over labels with both classes, and over all (recording, label) cells."""
+    """A ranking metric: its mean over labels (macro), and its value over all (recording, label) pairs (micro)."""
 
     macro: float | None
     micro: float | None
@@ -36,7 +36,7 @@ class Means:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one way of answering is worth; the ranking measures are None where not all scores are stored."""
+    """The scores of a system or of a baseline. The ranking metrics are None if not all scores are stored."""
 
     official: OfficialScores
     official_with_parents: OfficialScores
@@ -46,17 +46,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class LabelResult:
-    """One label of the truth or of the predictions; what is not defined for it is None.
+    """The scores of one label.
 
     Attributes:
         label: its name.
-        subgenre: whether it has a label above it.
-        count: recordings of the truth that have it.
-        predicted: recordings that were given it.
-        precision, recall, f_score: None for a label that the evaluated truth does not have.
-        roc_auc, average_precision: None without its scores, or without recordings of both kinds.
-        threshold: the score from which it is given; None for a label that its own score never gives.
-        calibration_error: expected calibration error of its score; None without its scores.
+        subgenre: whether it is a subgenre.
+        count: number of recordings with it in the truth.
+        predicted: number of recordings with it in the predictions.
+        precision, recall, f_score: None if no evaluated recording truly has the label.
+        roc_auc, average_precision: None if its scores are not stored, or if all or none of the recordings have it.
+        threshold: the threshold of its probability; None if it has none.
+        calibration_error: expected calibration error of its probability; None if its scores are not stored.
     """
 
     label: str
@@ -74,9 +74,14 @@ class LabelResult:
 
 @dataclass(frozen=True)
 class Curve:
-    """A label's precision over rising recall, both (points,), and where its decided labels stand.
+    """A label's precision-recall curve, with its precision and recall as predicted.
 
-    `decided_precision` is None for a label that was never decided.
+    Attributes:
+        label: its name.
+        average_precision: the area under the curve.
+        recall, precision: (points,), by increasing recall.
+        decided_recall, decided_precision: recall and precision of the predicted labels; the precision is None if the
+            label was never predicted.
     """
 
     label: str
@@ -89,7 +94,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of a label's scores between consecutive `edges`, for recordings with the label and without."""
+    """Histogram of a label's scores: counts between consecutive `edges`, for recordings with and without the label."""
 
     label: str
     edges: tuple[float, ...]
@@ -100,14 +105,15 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """How far scores can be taken at their word; see `genre_ray.metrics.reliability`.
+    """How well scores are calibrated, see `genre_ray.metrics.reliability`.
 
     Attributes:
-        macro: mean expected calibration error of the labels.
-        unbiased: the root of their mean squared error, less what sampling adds.
-        pooled: expected calibration error of all pairs of recording and label.
-        brier: mean squared distance between score and truth.
-        probability, share: (bins,) mean score and true share of all pairs, in bins that expect equally many true ones.
+        macro: mean over labels of the expected calibration error.
+        unbiased: root of the mean over labels of the unbiased squared calibration error.
+        pooled: expected calibration error of all (recording, label) pairs together.
+        brier: Brier score, the mean squared difference between score and truth.
+        probability, share: mean score and share of true pairs per bin, (bins,). Each bin expects equally many true
+            pairs.
     """
 
     macro: float | None
@@ -120,12 +126,12 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Consistency:
-    """Pairs of a recording and of a label and its parent, and in how many the label has the higher score.
+    """How often a label has a higher score than its parent.
 
     Attributes:
-        pairs: how many there are.
-        before: violations among the model's scores; None where these are not comparable.
-        after: among the answer's.
+        pairs: number of pairs of a recording and a (child, parent) pair of labels.
+        before: number of violations in the model's scores; None if these are not known.
+        after: number of violations in the calibrated and consistent probabilities.
     """
 
     pairs: int
@@ -135,13 +141,13 @@ class Consistency:
 
 @dataclass(frozen=True)
 class Abstention:
-    """What answering only the surest recordings gives.
+    """Abstention and the risk-coverage curve, see `genre_ray.decisions.abstention`.
 
     Attributes:
-        abstained: recordings that the predictions mark.
-        answered_f: mean F of the others; None without any.
-        coverage, risk: (points,) shares of the surest recordings and 1 − mean F of their answers; empty without scores.
-        area: mean risk over all coverages.
+        abstained: number of recordings that the policy abstained from.
+        answered_f: mean F of the other recordings; None if there are none.
+        coverage, risk: points of the risk-coverage curve, (points,); empty if not all scores are stored.
+        area: mean risk over all coverages; None if not all scores are stored.
     """
 
     abstained: int
@@ -153,31 +159,31 @@ class Abstention:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """One evaluation.
+    """The results of one evaluation.
 
     Attributes:
-        name: as configured.
-        taxonomy: of the predictions, None when they do not say.
-        model_ids: the bundles that predicted, sorted; empty for a run file.
-        predictions: URI of what was evaluated.
+        name: name of the evaluation in the report.
+        taxonomy: taxonomy of the predictions; None if they do not state it.
+        model_ids: sorted ids of the bundles that predicted; empty for a run file.
+        predictions: URI of the predictions.
         truth: URI of the truth.
-        level: what is evaluated: `recording`, `release_group` or `artist`.
-        part: part of the examples that the truth is restricted to; None for a whole ground truth.
-        calibration: how the scores are calibrated, None when the predictions do not say.
-        coverage: which recordings took part.
-        comparable: hash of the evaluated recordings, their true labels and what the baselines learnt from. Numbers of
-            evaluations that agree in it can be compared, and their baselines are the same.
-        genres, subgenres: number of labels of each kind in the evaluated truth.
-        system: what the predictions are worth.
-        baselines: the same for the `popularity`, `majority` and `random` baselines on the same recordings.
-        uncalibrated, calibrated: the model's scores and the answer's; None where not all scores are stored, or where
-            they are outside [0, 1].
-        consistency: None without stored scores, or a taxonomy of one level.
-        abstention: None where predictions say nothing of it.
-        labels: every label, the most frequent first.
-        confused: the most confused pairs first.
-        curves, histograms: of the largest labels; empty where not all scores are stored.
-        notes: what a reader must know about these numbers.
+        part: part of the bundle's examples; None for a ground truth file.
+        level: unit of the evaluation: `recording`, `release_group` or `artist`.
+        calibration: calibration method of the predictions; None if they do not state it.
+        coverage: how many recordings were evaluated.
+        comparable: hash of the evaluated recordings, their true labels and the training part of the baselines. The
+            numbers of two evaluations can be compared if this hash is the same.
+        genres, subgenres: number of genres and subgenres in the evaluated truth.
+        system: scores of the predictions.
+        baselines: scores of the `popularity`, `majority` and `random` baselines on the same recordings.
+        uncalibrated, calibrated: calibration of the model's scores and of the probabilities. None if not all scores are
+            stored, or if a score is outside [0, 1].
+        consistency: None if not all scores are stored, or if no label has a parent.
+        abstention: None if the predictions do not state it.
+        labels: results of all labels, the most frequent first.
+        confused: the most confused pairs of labels.
+        curves, histograms: of the most frequent labels; empty if not all scores are stored.
+        notes: warnings about these numbers, in words.
     """
 
     name: str
@@ -205,7 +211,7 @@ class EvaluationResult:
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The evaluation as JSON values; measures that need all scores are "not available" without them."""
+        """The results as JSON values. Metrics that need scores that are not stored are "not available"."""
         plain = asdict(self)
         for answer in (plain["system"], *plain["baselines"].values()):
             for measure in ("roc_auc", "average_precision"):
@@ -214,7 +220,7 @@ class EvaluationResult:
 
 
 def defined(value: float | None) -> float | None:
-    """`value`, or None for NaN: JSON has no other way to say that a number is not defined.
+    """Return `value`, or None for NaN, which JSON cannot represent.
 
     >>> defined(float("nan")), defined(0.5)
     (None, 0.5)

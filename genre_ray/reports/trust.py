@@ -1,4 +1,4 @@
-"""What of an evaluation tells whether its answers can be relied on: calibration, consistency, abstention."""
+"""Evaluate how far predictions can be trusted: calibration, consistency and abstention."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,14 @@ CURVE_POINTS = 200
 
 
 def reliability_of(true: sparse.csr_array, values: NDArray[np.float32] | None) -> Reliability | None:
-    """The reliability of scores (recordings, labels); None where they cannot be probabilities."""
+    """Measure the calibration of scores (recordings, labels); None if they are missing or outside [0, 1]."""
     if values is None or not values.size or values.min() < 0 or values.max() > 1:
         return None
     return reliability(true, values)
 
 
 def calibrated(found: Reliability | None) -> Calibrated | None:
-    """What a report says of a reliability."""
+    """Convert a reliability to plain values for the report."""
     if found is None:
         return None
     return Calibrated(
@@ -34,7 +34,7 @@ def calibrated(found: Reliability | None) -> Calibrated | None:
 
 
 def consistency(scores: AllScores | None) -> Consistency | None:
-    """Violations of the policy's hierarchy before and after it was applied."""
+    """Count how often a label has a higher score than its parent, before and after the policy is applied."""
     if scores is None or not scores.policy.pairs:
         return None
     hierarchy = scores.policy.hierarchy
@@ -46,12 +46,15 @@ def consistency(scores: AllScores | None) -> Consistency | None:
 
 
 def abstention(predictions: Predictions, true: sparse.csr_array, given: sparse.csr_array) -> Abstention | None:
-    """What the marked recordings, and the order of the others' confidence, are worth.
+    """Evaluate abstention: the mean F of the answered recordings, and the risk-coverage curve.
 
     Args:
-        predictions: with (recordings,) answers.
-        true: (recordings, labels).
-        given: the predicted labels, (recordings, labels).
+        predictions: the predictions, (recordings,).
+        true: true labels, (recordings, labels).
+        given: predicted labels, (recordings, labels).
+
+    Returns:
+        None if the predictions do not state which recordings were abstained from.
     """
     if predictions.abstained is None:
         return None

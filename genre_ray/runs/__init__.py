@@ -1,1 +1,1 @@
-"""Runs: who owns an output, what is to be done, what is done, and carrying it out on Ray."""
+"""The engine: run identity, output, plan, stages on Ray Data, commits and verification."""

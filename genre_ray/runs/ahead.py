@@ -1,7 +1,7 @@
-"""Reading ahead: what comes next is read while what came before is computed.
+"""Prefetch values in a thread.
 
-Guarantees: the same values in the same order, and an error where it came; nothing is read before the first value is
-asked for, and no more than `depth` values wait; the thread has ended when the block has.
+Guarantees: values come in the same order, and an exception is raised at its place. Prefetching starts when the first
+value is requested. At most `depth` values wait. The thread has ended when the block ends.
 """
 
 import queue
@@ -17,14 +17,14 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 DEPTH = 4
-"""Values that may wait: one would do, were all of them as long to read as to compute."""
+"""Number of prefetched values. More than one, because the times to read and to process values vary."""
 
 
 @contextmanager
 def read_ahead(values: Iterator[T], depth: int = DEPTH) -> Iterator[Iterator[T]]:
-    """Run `values` in a thread of its own for as long as the block lasts.
+    """Run the iterator `values` in a thread while the block runs; yield an iterator over its values.
 
-    It helps as far as reading leaves the interpreter to others: decompression and waiting for a store do.
+    This helps if reading values releases the GIL, as decompression and waiting for a store do.
     """
     ahead = _Ahead(values, depth)
     try:
@@ -34,7 +34,10 @@ def read_ahead(values: Iterator[T], depth: int = DEPTH) -> Iterator[Iterator[T]]
 
 
 def map_ahead(function: Callable[[S], T], values: Iterable[S], threads: int) -> Iterator[T]:
-    """The results of `function` in the order of `values`, so many calls at a time; no more than twice as many wait."""
+    """Apply `function` to `values` in several threads, and yield the results in order.
+
+    At most twice as many results as `threads` are in progress or waiting.
+    """
     held: deque[Future[T]] = deque()
     with ThreadPoolExecutor(threads, "map-ahead") as pool:
         try:
@@ -54,7 +57,7 @@ class _Ahead(Generic[T]):
         self._source, self._ended = values, False
         self._waiting: queue.SimpleQueue[tuple[list[T], BaseException | None]] = queue.SimpleQueue()
         self._room = threading.Semaphore(depth)
-        # What is counted of streams (`genre_ray.storage.streams.metered`) goes with the context.
+        # The context contains the meter that counts bytes of streams (`genre_ray.storage.streams.metered`).
         self._thread = threading.Thread(target=copy_context().run, args=(self._read,), name="read-ahead", daemon=True)
 
     def values(self) -> Iterator[T]:

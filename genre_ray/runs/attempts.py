@@ -1,7 +1,7 @@
-"""Attempt markers: small objects beside the output by which a retried task recognises that a worker died before it.
+"""Attempt markers: small files in the output by which a retried task knows that a worker died.
 
-A marker counts deaths within one *session*, the work of one driver. When a driver stops, Ray ends its workers; the next
-driver has a session of its own and ignores the markers that they left.
+A marker counts deaths within one *session*, which is the work of one driver. When a driver stops, Ray kills its
+workers. The next driver starts a new session and ignores the old markers.
 """
 
 import json
@@ -13,20 +13,20 @@ from genre_ray.runs.output import scratch
 from genre_ray.storage import objects
 
 MAX_DEATHS = 10
-"""Workers that may die over one shard: rows that kill are rejected by then, so something else kills."""
+"""Maximum number of worker deaths per shard. Rows that crash are rejected earlier, so something else is the cause."""
 
 
 @dataclass
 class Attempt:
-    """One attempt at a piece of work: a work item, or a piece of a shard.
+    """One attempt at a work item or at a piece of a shard.
 
     Attributes:
-        uri: the marker.
-        deaths: for each shard at which a worker died, how many did.
+        uri: the file of the marker.
+        deaths: number of worker deaths per shard.
         failed: the rows that cannot be read, by their position in the item.
-        shard: the shard that is worked on now.
-        is_finished: whether nothing is left to do: an attempt that comes later repeats what was lost elsewhere.
-        is_retry: whether there was an attempt before it.
+        shard: the current shard.
+        is_finished: whether all work was done. A later attempt then only repeats results that were lost elsewhere.
+        is_retry: whether there was an earlier attempt.
     """
 
     uri: str
@@ -37,16 +37,16 @@ class Attempt:
     is_retry: bool = False
 
     def begin(self, shard: int) -> None:
-        """Record that `shard` is worked on, and all shards before it are done."""
+        """Record that work on `shard` begins and that all earlier shards are done."""
         self.shard = shard
         self._write()
 
     def clear(self, shard: int) -> None:
-        """Forget the deaths at a shard: no row of it kills."""
+        """Remove the deaths of a shard, none of whose rows crashes."""
         self.deaths.pop(shard, None)
 
     def finish(self) -> None:
-        """Record that all is done."""
+        """Record that all work is done."""
         self.is_finished = True
         self._write()
 
@@ -57,15 +57,15 @@ class Attempt:
 
 
 def begin_attempt(folder: str, name: str, shard: int = 0) -> Attempt:
-    """Mark `name` as begun, and count the deaths that earlier attempts of the session left marked.
+    """Write the marker of an attempt, and count the deaths that markers of earlier attempts show.
 
     Args:
         folder: the session's folder of markers.
-        name: what is attempted.
-        shard: where a first attempt begins.
+        name: name of the work item or piece.
+        shard: the first shard.
 
     Raises:
-        GenreRayError: too many workers have died.
+        GenreRayError: too many workers died.
     """
     uri = objects.join(folder, f"{name}.json")
     attempt = Attempt(uri, shard=shard)
@@ -81,13 +81,14 @@ def begin_attempt(folder: str, name: str, shard: int = 0) -> Attempt:
             attempt.deaths[died_at] = attempt.deaths.get(died_at, 0) + 1
             if attempt.deaths[died_at] >= MAX_DEATHS:
                 raise GenreRayError(
-                    f"{name}/{died_at}: {MAX_DEATHS} workers died over this shard, although rows that end their "
-                    "process are rejected. See the workers' logs (memory of the machine, drivers, disk), then --resume"
+                    f"{name}/{died_at}: {MAX_DEATHS} workers died while they processed this shard, although rows that "
+                    "crash are rejected. Check the workers' logs (memory of the machine, GPU drivers, disk), then run "
+                    "again with --resume"
                 )
     attempt.begin(shard)
     return attempt
 
 
 def attempts_folder(output: str, session: str, segment: int) -> str:
-    """Where a session's markers of one segment are."""
+    """Return the folder of a session's attempt markers for one segment."""
     return objects.join(scratch(output), "attempts", session, str(segment))

@@ -1,4 +1,4 @@
-"""A call that is repeated in a thread while a block runs."""
+"""Call a function repeatedly in a thread while a block runs."""
 
 import logging
 import threading
@@ -17,14 +17,14 @@ def repeated(
     first_s: float | None = None,
     at_end: Callable[[], object] | None = None,
 ) -> Iterator[None]:
-    """Call `call` every `every_s` seconds in a thread, until the block ends. An exception of a call is logged.
+    """Call `call` every `every_s` seconds in a thread until the block ends. Exceptions are logged.
 
     Args:
-        call: what is called; the block's end waits for a call that has begun.
+        call: the function to call. The end of the block waits until a running call returns.
         every_s: seconds between two calls.
-        name: of the thread, and of the call in the log.
-        first_s: seconds before the first call; `every_s` when not given.
-        at_end: called last, also in the thread, where no signal interrupts it.
+        name: name of the thread, and of the call in the log.
+        first_s: seconds before the first call; `every_s` if None.
+        at_end: called at the end in the same thread, where signals do not interrupt it.
     """
     ended = threading.Event()
 

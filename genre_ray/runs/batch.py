@@ -1,4 +1,4 @@
-"""A batch job from its configuration to its tables: claim, plan, execute, count."""
+"""Run a batch job: claim the output, plan, execute and count."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -30,19 +30,19 @@ def run_batch(
     properties: Mapping[str, str] | None = None,
     **sources: Any,
 ) -> int:
-    """Write `output/<table>` and `output/rejected`, whole shards at a time, each once.
+    """Write the tables `output/<table>` and `output/rejected`, committing each shard exactly once.
 
     Args:
-        configuration: the job's.
-        job: its name.
-        table: the name of the data table.
-        source: where rows come from.
-        stages: what is done with them, in order.
-        properties: what the data table's Delta properties state for its readers; they follow from the identity.
-        sources: what the identity holds beside the settings: ids of bundles, versions of tables.
+        configuration: the job's configuration.
+        job: name of the job.
+        table: name of the data table.
+        source: the source of rows.
+        stages: the stages, in order.
+        properties: Delta properties of the data table, which must follow from the identity.
+        sources: further parts of the identity: ids of bundles, versions of tables.
 
     Returns:
-        The job's exit code: 0, or 3 when more rows were rejected than `max_rejected`.
+        The exit code: 0, or 3 if more rows were rejected than `max_rejected`.
     """
     chain = Chain(source, tuple(stages))
     execution, output = configuration.execution, objects.absolute(configuration.output)
@@ -54,7 +54,7 @@ def run_batch(
             return DONE
         identity = make_identity(job, configuration.identity(), **sources)
         if not tables.is_table(objects.join(output, table)):
-            # Before the claim, so that a corrected setting needs no --resume.
+            # Before the claim, so that running again with a corrected setting needs no --resume.
             cluster.connect()
             refuse_impossible(chain, execution)
         ledger = Ledger.claim(output, table, chain.schema, identity, resume=configuration.resume, properties=properties)
@@ -67,16 +67,16 @@ def run_batch(
         shards = execute(ledger, remaining, chain, execution)
         done = f"run {ledger.run} committed {shards} shards"
     else:
-        done = f"nothing to do, run {ledger.run} is complete"
+        done = f"run {ledger.run} is already complete"
     totals = ledger.totals()
     logger.info("%s: %s: %s", output, done, totals)
     return exit_code(totals, configuration)
 
 
 def exit_code(totals: Totals, configuration: JobConfiguration) -> int:
-    """Whether the share of rejected rows is one that the configuration accepts."""
+    """Return 3 if more rows were rejected than the configuration allows, else 0."""
     limit = configuration.max_rejected
     if limit is None or totals.rejected <= limit:
         return DONE
-    logger.error("%d rows were rejected, max_rejected allows %d: see the rejected table", totals.rejected, limit)
+    logger.error("%d rows were rejected, but --max-rejected allows %d; see the rejected table", totals.rejected, limit)
     return TOO_MANY_REJECTED

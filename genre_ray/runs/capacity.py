@@ -1,9 +1,8 @@
-"""What the cluster can have at most, and what can therefore be refused before a job waits for it.
+"""Find out the maximum size of the cluster, and refuse requests that it can never satisfy.
 
-Ray 2.60 has no public way to ask a cluster whether it has an autoscaler and how far it grows. Two cases are certain: a
-cluster that `cluster.connect` started here never grows, and the head of a cluster that `ray up` started holds the
-autoscaling configuration. Everywhere else (KubeRay, a driver that runs on another machine) the maximum is unknown, and
-nothing is refused.
+Ray 2.60 has no public API for the limits of an autoscaler. Two cases are known: a cluster that `cluster.connect`
+started on this machine never grows, and the head of a cluster that `ray up` started has the autoscaling configuration.
+In all other cases (KubeRay, a driver on another machine) the maximum is unknown, and nothing is refused.
 """
 
 import logging
@@ -23,19 +22,19 @@ from genre_ray.runs.stages import Resources
 logger = logging.getLogger(__name__)
 
 MAX_REQUESTED = 1000
-"""Workers to request at once where the cluster's maximum is unknown."""
+"""Maximum number of workers to request if the cluster's maximum is unknown."""
 
 AUTOSCALING_FILE = "~/ray_bootstrap_config.yaml"
-"""Where `ray up` puts the autoscaling configuration on the head."""
+"""The file on the head node to which `ray up` writes the autoscaling configuration."""
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of one shape.
+    """Nodes with the same resources.
 
     Attributes:
-        each: what workers can reserve on one of them. A memory of 0 is an unknown one.
-        count: how many there are, or can be.
+        each: the resources that workers can reserve on one of them. A memory of 0 means unknown.
+        count: the number of such nodes, or its maximum.
     """
 
     each: Resources
@@ -51,13 +50,13 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What workers can reserve, node by node.
+    """The resources that workers can reserve, node by node.
 
     Attributes:
-        nodes: by shape; more than one entry may have the same one.
-        is_maximum: whether this is all that the cluster can ever have. If not, it is what is there now.
-        origin: whose capacity it is, as a message names it.
-        max_nodes: how many nodes, of whatever shape, there can be; None where only the counts of `nodes` limit them.
+        nodes: the kinds of nodes. Several entries may have the same resources.
+        is_maximum: whether this is the cluster's maximum. Otherwise it is what the cluster has now.
+        origin: name of the cluster or machine in messages.
+        max_nodes: maximum number of nodes of all kinds together; None if only the counts of `nodes` limit it.
     """
 
     nodes: tuple[Nodes, ...]
@@ -67,7 +66,7 @@ class Capacity:
 
     @property
     def total(self) -> Resources:
-        """The sum over all nodes; over the largest ones if not all of them can be there at the same time."""
+        """The resources of all nodes together; of the largest ones if not all can run at the same time."""
         largest = self._take(lambda nodes: nodes.each.cpus + nodes.each.gpus, self.nodes)
         return Resources(
             sum(each.cpus * count for each, count in largest),
@@ -76,11 +75,11 @@ class Capacity:
         )
 
     def workers(self, worker: Resources, *, spare_gpus: bool = False) -> int:
-        """Return how many workers fit at the same time.
+        """Return how many workers can run at the same time.
 
         Args:
-            worker: what one worker reserves.
-            spare_gpus: put workers without a GPU on nodes without one, as far as there are such nodes.
+            worker: the resources that one worker reserves.
+            spare_gpus: run workers without a GPU on nodes without GPUs, if there are any.
         """
         nodes = [shape for shape in self.nodes if shape.workers(worker)]
         if spare_gpus and not worker.gpus:
@@ -89,7 +88,7 @@ class Capacity:
         return sum(Nodes(each, count).workers(worker) * count for each, count in taken)
 
     def _take(self, size: Callable[[Nodes], float], nodes: Iterable[Nodes]) -> list[tuple[Resources, int]]:
-        """The nodes that can be there at the same time, the largest by `size` first."""
+        """The nodes that can run at the same time, the largest by `size` first."""
         left = self.max_nodes if self.max_nodes is not None else sum(shape.count for shape in nodes)
         taken = []
         for shape in sorted(nodes, key=size, reverse=True):
@@ -100,9 +99,9 @@ class Capacity:
 
 
 def possible() -> Capacity:
-    """Return what the cluster can have at most if that is known, else what it has now.
+    """Return the cluster's maximum capacity if it is known, otherwise its current capacity.
 
-    Without a connection to Ray it is this machine's, where a job without `RAY_ADDRESS` starts a cluster of its own.
+    Without a connection to Ray it is that of this machine, on which a job without `RAY_ADDRESS` starts a cluster.
     """
     if not ray.is_initialized():
         return Capacity((Nodes(Resources(float(os.cpu_count() or 1)), 1),), True, "this machine")
@@ -113,12 +112,12 @@ def possible() -> Capacity:
 
 
 def most_workers(worker: Resources, limit: int | None, items: int) -> int:
-    """Return how many workers to have at the same time: the size of a pool, and what to pass to `requested`.
+    """Return the maximum number of workers: the size of their pool, and the number to request from the autoscaler.
 
     Args:
-        worker: what one worker reserves.
+        worker: the resources that one worker reserves.
         limit: `execution.workers`.
-        items: how many work items there are; more workers would have nothing to do.
+        items: number of work items; more workers would have no work.
     """
     if limit is None:
         capacity = possible()
@@ -127,51 +126,51 @@ def most_workers(worker: Resources, limit: int | None, items: int) -> int:
 
 
 def refuse_impossible(worker: Resources, setting: str, *, workers: int = 1, name: str = "a worker") -> None:
-    """Refuse a request that the cluster can never satisfy; do nothing where its maximum is unknown.
+    """Refuse a request that the cluster can never satisfy. Do nothing if its maximum is unknown.
 
     Args:
-        worker: what one worker reserves.
-        setting: what the user can change, e.g. `execution.cpus_per_worker`.
-        workers: how many must run at the same time.
-        name: whose request it is, as the message names it.
+        worker: the resources that one worker reserves.
+        setting: the setting to change, e.g. `execution.cpus_per_worker`.
+        workers: the number of workers that must run at the same time.
+        name: name of the worker in the message.
 
     Raises:
-        ConfigurationError: no node has that much, or all nodes together have no room for so many workers.
+        ConfigurationError: no node has these resources, or the cluster cannot run so many workers.
     """
     capacity = possible()
     if not capacity.is_maximum:
         return
-    # Nodes may also join by hand, and be larger than the configured ones.
+    # Nodes can also be added manually, and be larger than the configured ones.
     present = [Nodes(_resources(node["Resources"]), 1) for node in _alive()] if ray.is_initialized() else []
     if not any(shape.workers(worker) for shape in (*capacity.nodes, *present)):
         shapes = sorted({str(shape.each) for shape in capacity.nodes if shape.count})
         raise ConfigurationError(
-            f"{name} reserves {worker}, but no node of {capacity.origin} can have that: the nodes have "
-            f"{'; '.join(shapes) or 'nothing'} each. Lower {setting}, or use a cluster with larger nodes"
+            f"{name} reserves {worker}, but no node of {capacity.origin} has that much: the nodes have "
+            f"{'; '.join(shapes) or 'nothing'}. Lower {setting}, or use a cluster with larger nodes"
         )
     room = max(capacity.workers(worker), sum(shape.workers(worker) for shape in present))
     if room < workers:
         raise ConfigurationError(
-            f"{workers} workers with {worker} each must run at the same time, but {capacity.origin} has room for "
+            f"{workers} workers with {worker} each must run at the same time, but {capacity.origin} can run only "
             f"{room}. Lower {setting}, or use a larger cluster"
         )
 
 
 def refuse_shortage(workers: Sequence[Resources], setting: str) -> None:
-    """Refuse stages that must run at the same time and cannot; do nothing where the cluster's maximum is unknown.
+    """Refuse stages that must run at the same time but cannot. Do nothing if the cluster's maximum is unknown.
 
     Args:
-        workers: what one worker of each stage reserves.
-        setting: what the user can change.
+        workers: the resources that one worker of each stage reserves.
+        setting: the setting to change.
 
     Raises:
-        ConfigurationError: the cluster has no room for one worker of each.
+        ConfigurationError: the cluster cannot run one worker of each stage at the same time.
     """
     capacity = possible()
     cpus = sum(worker.cpus for worker in workers)
     if capacity.is_maximum and capacity.total.cpus < cpus:
         raise ConfigurationError(
-            f"{len(workers)} stages run at the same time and reserve {cpus:g} CPUs together, but {capacity.origin} has "
+            f"{len(workers)} stages run at the same time and together reserve {cpus:g} CPUs, but {capacity.origin} has "
             f"{capacity.total.cpus:g}. Lower {setting}, e.g. to {capacity.total.cpus / len(workers):g}"
         )
 
@@ -186,7 +185,7 @@ def _resources(amounts: Mapping[str, Any]) -> Resources:
 
 
 def configured() -> Capacity | None:
-    """Return the maximum by the autoscaling configuration; None where none can be read, or it leaves that open."""
+    """Return the maximum in the autoscaling configuration; None if it cannot be read or does not state it."""
     file = Path(AUTOSCALING_FILE).expanduser()
     here = ray.get_runtime_context().get_node_id()
     heads = [node["NodeID"] for node in _alive() if "node:__internal_head__" in node["Resources"]]
@@ -195,17 +194,17 @@ def configured() -> Capacity | None:
     try:
         return _read_configuration(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        logger.warning("%s: cannot be read as an autoscaling configuration: %r", file, error)
+        logger.warning("%s: cannot read this file as an autoscaling configuration: %r", file, error)
         return None
 
 
 def _read_configuration(configuration: Mapping[str, Any]) -> Capacity | None:
-    # Ray's own defaults: `max_workers` is 2, that of a node type the cluster's, but 0 of the head's type.
+    # Ray's defaults: `max_workers` of the cluster is 2. That of a node type is the cluster's, or 0 for the head's type.
     most, head = int(configuration.get("max_workers", 2)), configuration["head_node_type"]
     nodes = []
     for name, kind in configuration["available_node_types"].items():
         if not kind.get("resources"):
-            return None  # found out when such a node starts
+            return None  # Ray detects the resources when such a node starts
         is_head = name == head
         workers = min(most, int(kind.get("max_workers", 0 if is_head else most)))
         nodes.append(Nodes(_resources(kind["resources"]), workers + is_head))

@@ -1,7 +1,7 @@
-"""The child process of `genre_ray.runs.isolation`: serves requests one value at a time.
+"""The child process of `genre_ray.runs.isolation`, which answers requests of its parent.
 
-Started as `python -m genre_ray.runs.child DESCRIPTOR`, with one end of a pipe. What comes through it is from the parent
-alone, which is why it may be pickled.
+It is started as `python -m genre_ray.runs.child DESCRIPTOR`, with the descriptor of a pipe. Messages are pickled, which
+is safe because only the parent can write to the pipe.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from typing import Any
 from genre_ray.errors import GenreRayError
 
 OUT_OF_MEMORY = 77
-"""The exit code that says so: an exception could be in the way of its own report."""
+"""The exit code for a MemoryError, because there may not be enough memory to send the exception."""
 
 VALUE, END, FAULT = "value", "end", "fault"
-"""Kinds of answers; any other kind is the name of a `GenreRayError`."""
+"""The kinds of responses. Any other kind is the name of a `GenreRayError`."""
 
 Serve = Callable[[Any], Iterator[Any]]
 
@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(descriptor: int) -> None:
-    """Load what serves, then answer requests, each with values and an end, until the parent closes the pipe."""
+    """Load the serving function, and answer each request with values and an end, until the parent closes the pipe."""
     faulthandler.enable()
     _be_the_first_to_go()
     connection = Connection(descriptor)
@@ -43,7 +43,7 @@ def main(descriptor: int) -> None:
 
 
 def _load(connection: Connection) -> Serve | None:
-    """What the parent's first message makes: a function without arguments that returns what serves."""
+    """Call the function in the parent's first message, which returns the serving function."""
     for kind, value in _answers(lambda make: iter([make()]), pickle.loads(connection.recv_bytes())):
         if kind == VALUE:
             serve: Serve = value
@@ -67,7 +67,7 @@ def _answers(serve: Serve, request: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _be_the_first_to_go() -> None:
-    """Die with the parent, leave no core dump, and let the kernel choose this process when memory runs out."""
+    """Die with the parent, write no core dump, and make the kernel kill this process first when memory runs out."""
     if sys.platform != "linux":
         return
     import resource

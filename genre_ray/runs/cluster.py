@@ -1,4 +1,4 @@
-"""The Ray cluster a job runs on: the one it was submitted to or is pointed at, or else one of its own here."""
+"""Connect to the Ray cluster: the one that the job was submitted to or `RAY_ADDRESS` names, or a new one here."""
 
 import atexit
 import logging
@@ -13,10 +13,10 @@ _started: set[str] = set()
 
 
 def connect() -> None:
-    """Join the cluster that `RAY_ADDRESS` names, or start one on this machine; do nothing when connected already.
+    """Join the cluster that `RAY_ADDRESS` names, or start one on this machine. Do nothing if connected already.
 
-    A cluster that Ray starts here asks for a token, unless `RAY_AUTH_MODE` says otherwise: whoever can reach its ports
-    could run code.
+    A cluster on this machine requires a token unless `RAY_AUTH_MODE` says otherwise, because anyone who can reach its
+    ports could run code.
     """
     if ray.is_initialized():
         return
@@ -24,14 +24,14 @@ def connect() -> None:
         ray.init(logging_level=logging.WARNING, log_to_driver=False)
     else:
         ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-        # Before Ray's own end of it, which first waits half a second for workers' logs to be printed here.
+        # This runs before Ray's own shutdown, which first waits half a second for logs of workers.
         atexit.register(ray.shutdown)
         _started.add(ray.get_runtime_context().gcs_address)
-    logger.info("on Ray %s with %.0f CPUs and %.0f GPUs", ray.__version__, *_cpus_and_gpus())
+    logger.info("using Ray %s with %.0f CPUs and %.0f GPUs", ray.__version__, *_cpus_and_gpus())
 
 
 def started_here() -> bool:
-    """Whether the cluster is one that `connect` started: it is this machine alone and never grows."""
+    """Whether `connect` started the cluster, which then consists of this machine and never grows."""
     return ray.is_initialized() and ray.get_runtime_context().gcs_address in _started
 
 

@@ -1,11 +1,12 @@
-"""Merge the small parts of a table into larger ones, by Delta's own OPTIMIZE.
+"""Merge the small parts of a table by Delta's OPTIMIZE.
 
-A compaction changes no row, and readers see the parts before it or after it. It commits twice: first the merged parts,
-which delta-rs writes and names, then their checksums, as application transactions of the log. If it ends in between,
-`verify` checks the merged parts by size and rows, and the next compaction records the missing checksums. Writers may
-append meanwhile.
+A compaction changes no rows, and readers see the parts either before or after it. It commits twice: first the merged
+parts, which delta-rs writes, then their checksums, as application transactions in the log. If the job dies in between,
+`verify` checks the merged parts by size and number of rows, and the next compaction records the missing checksums.
+Other writers may append at the same time.
 
-After a compaction no part name says which shard a row belongs to; the log still states the rows of every shard.
+After a compaction the names of parts do not contain shards any more. The log still contains the number of rows of every
+shard.
 """
 
 from collections.abc import Sequence
@@ -18,18 +19,18 @@ from genre_ray.storage.tables import Append, Part
 from genre_ray.storage.transactions import Table
 
 TARGET_BYTES = 2**27
-"""`verify` holds four parts of this size in memory."""
+"""Size of merged parts. `verify` reads four parts into memory at a time."""
 
 CONCURRENT_TASKS = 2
-"""Each holds about a merged part in memory; delta-rs's own default is one task per core."""
+"""Number of merges at a time, each of which needs memory for a merged part. delta-rs would run one per core."""
 
 _READER_VERSION, _WRITER_VERSION = 1, 2
-"""The protocol of tables that genre_ray creates; newer ones may have deletion vectors or row ids."""
+"""The protocol versions of tables that genre_ray creates. Newer tables may have deletion vectors or row ids."""
 
 
 @dataclass(frozen=True)
 class Compacted:
-    """How many parts a table had before and after a compaction; other writers may have added some meanwhile."""
+    """Number of parts before and after a compaction, including parts that other writers added in the meantime."""
 
     parts_before: int
     parts_after: int
@@ -38,11 +39,11 @@ class Compacted:
 def compact(uri: str, target_bytes: int = TARGET_BYTES) -> Compacted:
     """Merge the parts of a table that are smaller than `target_bytes`, and record the checksums of merged parts.
 
-    Parts that were merged stay in the store until `vacuum`, for readers of older versions. Verify the table first: what
-    is damaged in a part would be copied into the merged one, and covered by its checksum.
+    The old parts stay in the store until `vacuum`, for readers of older versions. Verify the table first: damage in a
+    part would be copied to the merged part, and its new checksum would hide it.
 
     Raises:
-        InputError: it is not a table that a run of genre_ray wrote; see `why_not`.
+        InputError: a run of genre_ray did not write the table, see `why_not`.
         StorageError: the store failed, a part without a checksum is damaged, or other writers removed parts during
             every attempt.
     """
@@ -58,29 +59,29 @@ def compact(uri: str, target_bytes: int = TARGET_BYTES) -> Compacted:
 
 
 def why_not(table: Table) -> str | None:
-    """Why a table is left alone; None for a table that can be compacted."""
+    """Return why a table cannot be compacted, or None if it can."""
     metadata, protocol = table.metadata(), table.protocol()
     if "run_id" not in tables.properties_of(table):
-        return "expected a table that a run of genre_ray wrote, found one of another program"
+        return "another program wrote this table"
     if metadata.partition_columns:
-        return f"expected a table without partitions, found partitions by {', '.join(metadata.partition_columns)}"
+        return f"the table is partitioned by {', '.join(metadata.partition_columns)}"
     if protocol.min_reader_version > _READER_VERSION or protocol.min_writer_version > _WRITER_VERSION:
         found = f"{protocol.min_reader_version} and {protocol.min_writer_version}"
-        return f"expected Delta protocol {_READER_VERSION} and {_WRITER_VERSION}, found {found}"
+        return f"the table has the Delta protocol versions {found} instead of {_READER_VERSION} and {_WRITER_VERSION}"
     return None
 
 
 def parts_to_merge(table: Table, target_bytes: int = TARGET_BYTES) -> int:
-    """How many parts a compaction merges at most; OPTIMIZE leaves out a part that fits with none beside it."""
+    """Return how many parts a compaction merges at most. OPTIMIZE skips a part that fits with no other."""
     small = sum(part.size < target_bytes for part in tables.parts_of(table))
     return small if small > 1 else 0
 
 
 def _optimize(uri: str, target_bytes: int) -> Table:
-    """Merge small parts in one commit; return the table at a version after it."""
+    """Merge small parts in one commit, and return the table after it."""
 
     def optimize(table: Table) -> Table:
-        # delta-rs repeats its commit after appends by others, which remove no part.
+        # delta-rs retries the commit after appends by other writers, because these remove no parts.
         table.optimize.compact(
             target_size=target_bytes,
             max_concurrent_tasks=CONCURRENT_TASKS,
@@ -92,7 +93,7 @@ def _optimize(uri: str, target_bytes: int) -> Table:
 
 
 def record_checksums(uri: str, table: Table) -> None:
-    """Commit the checksums of parts that have none, after a check of their size and rows.
+    """Commit the checksums of parts that have none, after checking their size and number of rows.
 
     Raises:
         StorageError: a part is damaged, or the store failed.
@@ -107,7 +108,7 @@ def record_checksums(uri: str, table: Table) -> None:
 
 
 def _checksums(uri: str, parts: Sequence[Part]) -> list[Append]:
-    """The transactions that keep the checksums of parts."""
+    """The transactions that record the checksums of parts."""
     return [
         Append(
             history.checksum_mark(part.path),

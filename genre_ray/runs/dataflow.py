@@ -1,11 +1,11 @@
-"""A chain of stages as one dataset of Ray Data: which stages run together, and what their workers reserve.
+"""Run a chain of stages as a Ray Data dataset.
 
-Neighbours with equal resources are one segment, which moves no rows between processes. Where resources differ, pieces
-of shards stream through Ray's object store, and a slow segment holds back the one before it.
+Consecutive stages with equal resources form a segment, which runs in one process and moves no rows between processes.
+Between segments, pieces of shards go through Ray's object store, with backpressure.
 
-A segment that is alone, or that reserves GPUs, has actors. They keep their models and take items from queues of their
-own, without waiting for Ray. Any other segment has tasks: Ray shares the CPUs among such segments, whereas actors would
-hold theirs until the end.
+A single segment, or one that reserves GPUs, runs as actors. Actors keep their models loaded, and have a queue of items,
+so they do not wait for Ray. Other segments run as tasks, because Ray can share the CPUs among them, whereas actors
+would reserve theirs until the end.
 """
 
 import logging
@@ -24,37 +24,37 @@ from genre_ray.runs.stages import Resources, Source, Stage
 from genre_ray.runs.watchdog import Limits
 
 ONE_ROW = 1
-"""Bytes after which Ray hands a block on: each row, which is a piece, is a block of its own."""
+"""Block size in bytes. With such a small size Ray makes one block per row, and each row is a piece."""
 
 
 ITEMS_TO_QUEUE = 4
-"""Items per worker from which on an actor gets its next item before it has done the one before. Ray hands out an item
-in a tenth of a second; where items are few, one that waits behind a long one would cost more than that."""
+"""With more items per worker than this, an actor receives its next item while it processes the current one. This saves
+about 0.1 s per item. With few items, an item could wait behind a long one for longer than that."""
 
 WORKERS_PER_ITEM = 4
-"""How many workers the rows of one item keep busy: reading them takes at least a quarter of the time of computing."""
+"""How many workers the rows of one item keep busy. Reading takes at least a quarter of the time of computing."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Where rows come from, and what is done with them before they are written."""
+    """A source and the stages that its rows go through before they are written."""
 
     source: Source
     stages: tuple[Stage, ...]
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns of the rows that are written."""
+        """The schema of the rows that are written."""
         return self.stages[-1].schema
 
 
 def segments(chain: Chain, session: Session, execution: Execution) -> list[Segment]:
-    """Cut a chain into segments.
+    """Split a chain into segments.
 
     Args:
         chain: the source and the stages.
-        session: what the workers share.
-        execution: says what a worker reserves where a stage does not.
+        session: the session of the workers.
+        execution: contains the resources of stages that do not state their own.
     """
     default = Resources(execution.cpus_per_worker)
     groups: list[tuple[Resources, list[Stage]]] = [(default, [])]
@@ -68,24 +68,24 @@ def segments(chain: Chain, session: Session, execution: Execution) -> list[Segme
     for index, (needs, stages) in enumerate(groups):
         schema = stages[-1].schema if stages else schema
         source = chain.source if index == 0 else None
-        # Parts are small beside what they are made of: whoever has computed the rows writes them.
+        # The last segment writes the parts, because parts are small compared with the rows in memory.
         writes = index == len(groups) - 1
         found.append(Segment(session, index, source, tuple(stages), schema, writes, needs))
     return found
 
 
 def outline(chain: Chain, execution: Execution) -> list[Segment]:
-    """The segments of a chain that is only looked at, not run."""
+    """Return the segments of a chain for inspection, without a session."""
     return segments(chain, Session("", ("", "", chain.schema, ""), Limits()), execution)
 
 
 def describe_segments(found: Sequence[Segment]) -> str:
-    """What each segment does and what one of its workers reserves, in one line."""
+    """Describe the segments and the resources of their workers in one line."""
     return " | ".join(f"{segment.name} ({segment.resources})" for segment in found)
 
 
 def workers_of(segment: Segment, execution: Execution, items: int) -> int:
-    """How many workers of a segment to have at the same time."""
+    """Return the maximum number of workers of a segment."""
     most = items if segment.source or segment.resources.gpus else WORKERS_PER_ITEM * items
     return capacity.most_workers(segment.resources, execution.workers, most)
 
@@ -94,19 +94,19 @@ def workers_of(segment: Segment, execution: Execution, items: int) -> int:
 def rows_written(
     parts: Sequence[Segment], remaining: Sequence[RemainingWork], execution: Execution
 ) -> Iterator[Iterator[dict[str, Any]]]:
-    """Run the segments over the remaining work; gives the rows of `pieces.WRITTEN` as they come.
+    """Run the segments over the remaining work; yield an iterator over rows with the schema `pieces.WRITTEN`.
 
-    All workers end with the block.
+    All workers end when the block ends.
     """
-    # Here, not above: it takes seconds to import, which a job that finds nothing to do need not wait for.
+    # Imported here, because the import takes seconds and a job without remaining work does not need it.
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its import sets another level
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing ray.data sets another level
     context = ray.data.DataContext.get_current().copy()
     context.target_max_block_size = ONE_ROW
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = -1  # segments have a watchdog of their own, and nodes may take long
+    context.execution_no_progress_timeout_s = -1  # segments have their own watchdog, and nodes may take long to start
     with ray.data.DataContext.current(context):
         work = [left._asdict() for left in remaining]
         data = ray.data.from_items(work, override_num_blocks=len(work))
@@ -126,7 +126,7 @@ def _rows(data: Any) -> Generator[dict[str, Any]]:
 
 
 def _added(data: Any, segment: Segment, workers: int, queue: int) -> Any:
-    """The dataset after a segment, whose workers are actors with a queue of so many inputs; tasks without one."""
+    """Add a segment to a dataset: as actors with a queue of `queue` inputs, or as tasks if `queue` is 0."""
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
     needs: dict[str, Any] = {"num_cpus": segment.resources.cpus}
@@ -135,7 +135,7 @@ def _added(data: Any, segment: Segment, workers: int, queue: int) -> Any:
     if segment.resources.memory_mib:
         needs["memory"] = segment.resources.memory_mib * 2**20
     if queue:
-        # A pool does not grow from a smaller size in time, and actors that get no place hold nothing up.
+        # The pool has its full size from the start, because it grows too slowly. Actors that cannot start do no harm.
         compute: Any = ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=queue)
         worker = type(segment.name, (_SegmentActor,), {})
         needs["fn_constructor_args"] = [segment]
@@ -148,13 +148,13 @@ def _named(segment: Segment) -> Any:
     def run(batch: pa.Table) -> Iterator[pa.Table]:
         return segment(batch)
 
-    # Ray shows it in its dashboard, its logs and the titles of its processes.
+    # Ray shows this name in its dashboard, logs and process titles.
     run.__name__ = run.__qualname__ = segment.name
     return run
 
 
 class _SegmentActor:
-    """A segment whose stages stay open between calls."""
+    """An actor that runs a segment and keeps its stages open between calls."""
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment

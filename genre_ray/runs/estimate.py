@@ -1,7 +1,7 @@
-"""What a run would do, about how long, for how much money and memory, and to how many bytes, from rows that are tried.
+"""Estimate the time, cost, memory and output size of a run by processing a sample of its rows.
 
-The sample is read, computed and encoded as a run does it, but not written. What it cannot see is assumed: how long Ray
-takes to start, and that workers do not hinder each other.
+The sample is read, computed and encoded as in a run, but not written. The estimate assumes a fixed time for starting
+Ray, and that workers do not slow each other down.
 """
 
 import logging
@@ -30,12 +30,12 @@ SAMPLE_ROWS, SAMPLE_ITEMS, SAMPLE_S = 512, 4, 10.0
 SHOWN_ITEMS = 10
 
 RAY_START_S = 9.0
-"""Starting Ray and its workers on one machine, and ending them, measured on two cores."""
+"""Seconds to start and stop Ray and its workers on one machine, measured on two cores."""
 
 
 @dataclass
 class Sample:
-    """What the tried rows took: `sizes` are (rows, bytes read, whether the item ended) by item."""
+    """The measurements of the sample. `sizes` has, per item, the rows, the bytes read, and whether the item ended."""
 
     rows: int = 0
     reading_s: float = 0.0
@@ -48,13 +48,13 @@ class Sample:
 
     @property
     def seconds(self) -> float:
-        """All of it, but the warming up."""
+        """Total time without warming up."""
         return self.reading_s + sum(self.stages_s.values()) + self.encoding_s
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A run as foreseen: rows, seconds, hours of one worker, bytes of memory of each worker, bytes of output."""
+    """The estimate of a run: rows, seconds, worker hours, bytes of memory per worker, and bytes of output."""
 
     rows: float
     seconds: float
@@ -64,7 +64,7 @@ class Estimate:
 
 
 def describe(items: Sequence[WorkItem], chain: Chain, execution: Execution) -> Iterator[str]:
-    """Say, a line each, what the work items are, how long they take and how large they come out."""
+    """Yield the lines of a dry run: the work items, and their estimated time, cost, memory and output size."""
     size = sum(file.size for item in items for file in item.files)
     yield f"dry run: {len(items)} work items, {sum(len(item.files) for item in items)} inputs, {size / 2**20:.1f} MiB"
     for item in items[:SHOWN_ITEMS]:
@@ -79,12 +79,12 @@ def describe(items: Sequence[WorkItem], chain: Chain, execution: Execution) -> I
     foreseen = estimate(items, sample, execution)
     workers, assumed = worker_count(items, execution)
     each = 1000 * sample.seconds / sample.rows
-    yield f"{each:.2f} ms a row to read, compute and encode, measured here on {sample.rows} rows"
+    yield f"{each:.2f} ms per row to read, compute and encode, measured on {sample.rows} rows on this machine"
     shares = {chain.source.name: sample.reading_s, **sample.stages_s, "encode": sample.encoding_s}
     ordered = sorted(shares, key=shares.__getitem__, reverse=True)
-    yield "of it " + ", ".join(f"{name} {shares[name] / sample.seconds:.0%}" for name in ordered)
+    yield "share of this time: " + ", ".join(f"{name} {shares[name] / sample.seconds:.0%}" for name in ordered)
     yield describe_cost(foreseen, execution)
-    yield f"about {foreseen.worker_bytes / 2**20:.0f} MiB of memory for each worker"
+    yield f"about {foreseen.worker_bytes / 2**20:.0f} MiB of memory per worker"
     yield f"about {foreseen.output_bytes / 2**20:.1f} MiB of output"
     counted = "about " if not all(item.is_counted for item in items) else ""
     running = f"{workers} worker{'s' if workers > 1 else ''}"
@@ -92,7 +92,7 @@ def describe(items: Sequence[WorkItem], chain: Chain, execution: Execution) -> I
 
 
 def describe_cost(foreseen: Estimate, execution: Execution) -> str:
-    """The hours of CPUs and GPUs, and what they cost where a price is given."""
+    """Describe the hours of CPUs and GPUs, and their cost if a price is configured."""
     cores, gpus = execution.cpus_per_worker, execution.gpus_per_worker
     said = f"about {foreseen.worker_hours * cores:.3g} core-hours"
     if gpus:
@@ -101,17 +101,17 @@ def describe_cost(foreseen: Estimate, execution: Execution) -> str:
     if prices == (None, None):
         return said
     price = foreseen.worker_hours * (cores * (prices[0] or 0) + gpus * (prices[1] or 0))
-    return f"{said}, {price:.3g} at the prices given"
+    return f"{said}, cost {price:.3g} at the configured prices"
 
 
 def estimate(items: Sequence[WorkItem], sample: Sample, execution: Execution) -> Estimate:
-    """The whole from a sample that has rows."""
+    """Extrapolate from a sample, which must have rows, to all items."""
     rows = [_rows(item, sample) for item in items]
     total, row_s = sum(rows), sample.seconds / sample.rows
-    # An item is one worker's: the longest one bounds the run from below.
+    # One worker processes an item, so the run takes at least as long as the longest item.
     working_s = max(total * row_s / worker_count(items, execution)[0], max(rows) * row_s)
     shard = min(execution.rows_per_shard, max(rows)) / sample.rows
-    # A shard is held as tables, once more as one, and as the encoded part.
+    # A shard is in memory as several tables, as one concatenated table, and as the encoded part.
     held = shard * (2 * sample.table_bytes + sample.output_bytes)
     return Estimate(
         rows=total,
@@ -123,9 +123,9 @@ def estimate(items: Sequence[WorkItem], sample: Sample, execution: Execution) ->
 
 
 def worker_count(items: Sequence[WorkItem], execution: Execution) -> tuple[int, str]:
-    """Return how many workers will run at the same time, and why so many.
+    """Return how many workers will run at the same time, and the reason in words.
 
-    That is `execution.workers`, else as many as the cluster can run; but not more than there are work items.
+    It is `execution.workers`, or as many as the cluster can run, but at most the number of work items.
     """
     if execution.workers is not None:
         workers, assumed = execution.workers, f"execution.workers is {execution.workers}"
@@ -137,21 +137,21 @@ def worker_count(items: Sequence[WorkItem], execution: Execution) -> tuple[int, 
 
 
 def _workers_of_cluster(worker: Resources) -> tuple[int, str]:
-    # A dry run joins the cluster that the job would run on, but starts none.
+    # A dry run joins the cluster of the job, but does not start one.
     if os.environ.get("RAY_ADDRESS"):
         try:
             cluster.connect()
         except ConnectionError as error:
-            logger.warning("the cluster at RAY_ADDRESS does not answer: %s", error)
+            logger.warning("the cluster at RAY_ADDRESS does not respond: %s", error)
     found = capacity.possible()
     count = found.workers(worker, spare_gpus=True)
     if found.is_maximum:
-        return count, f"as many as {found.origin} has room for"
-    return count, f"as many as {found.origin} has room for now; it may grow"
+        return count, f"the maximum of {found.origin}"
+    return count, f"as many as {found.origin} can run now; it may grow"
 
 
 def measure(items: Sequence[WorkItem], chain: Chain) -> Sample:
-    """Try the first rows of a few items, after a chunk that only warms up model and codec."""
+    """Process the first rows of a few items, after one chunk to warm up the model and the codec."""
     sample = Sample()
     started = time.monotonic()
     opened = open_stages(chain.stages)
@@ -177,7 +177,7 @@ def _try(item: WorkItem, chain: Chain, opened: Sequence[Compute], sample: Sample
             if count >= rows or since - started >= seconds:
                 ended = False
                 break
-    # What the reader of an item that ended did last is lost in what follows: it is next to nothing.
+    # The time after an item's last chunk counts as encoding, which is negligible.
     for column in zip(*outcomes, strict=True):
         whole = pa.concat_tables(column)
         sample.table_bytes += whole.nbytes
@@ -198,13 +198,13 @@ def _timed(read: Outcome, chain: Chain, opened: Sequence[Compute], sample: Sampl
 
 
 def _spread(items: Sequence[WorkItem]) -> list[WorkItem]:
-    """A few items, evenly from the first to the last."""
+    """Choose a few items, evenly spaced from the first to the last."""
     count = min(SAMPLE_ITEMS, len(items))
     return [items[number * (len(items) - 1) // max(1, count - 1)] for number in range(count)]
 
 
 def _rows(item: WorkItem, sample: Sample) -> float:
-    """The rows of an item; where they are not counted by its size, as many per byte as those that were tried."""
+    """The number of rows of an item, estimated from its size and the sample's rows per byte if it is not known."""
     if item.is_counted and item.rows is not None:
         return item.rows
     count, _, ended = sample.sizes.get(item.name, (0, 0, False))
@@ -216,7 +216,7 @@ def _rows(item: WorkItem, sample: Sample) -> float:
 
 
 def _resident_bytes() -> int:
-    """The memory that this process holds, which has imported and loaded what a worker does."""
+    """The resident memory of this process, which has loaded the same code and models as a worker."""
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,6 +1,6 @@
-"""Carries a run out: segments compute and write shards, and the driver commits the shards as they come.
+"""Execute a run: workers compute and write shards, and the driver commits them.
 
-What was written before an error or a signal is committed as well.
+Shards that were written before an error or a signal are committed too.
 """
 
 import logging
@@ -29,17 +29,16 @@ logger = logging.getLogger(__name__)
 
 COMMIT_EVERY_S, COMMIT_SHARDS = 5.0, 64
 REPORT_EVERY_S, SHOW_EVERY_S = 60.0, 5.0
-"""Between two lines on the progress, in a log and on a terminal."""
+"""Seconds between two progress lines, in a log file and on a terminal."""
 TICK_S = 0.25
-"""Between two looks at what is due."""
+"""Seconds between two checks whether to commit or to report."""
 
 
 def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, execution: Execution) -> int:
-    """Do what remains; return how many shards this call committed.
+    """Do the remaining work, and return how many shards were committed.
 
     Raises:
-        GenreRayError: a worker's, or that items are not complete although nothing more comes. What was committed
-            before it stays.
+        GenreRayError: a worker failed, or an item is incomplete in the end. Committed shards stay committed.
     """
     if not remaining:
         return 0
@@ -64,14 +63,14 @@ def execute(ledger: Ledger, remaining: Sequence[RemainingWork], chain: Chain, ex
         resources.requested(wanted),
         resources.heartbeat(_Awaited(parts)),
         rows_written(parts, remaining, execution) as rows,
-        # Innermost: a job that is stopped has a few seconds, so it commits first.
+        # Innermost, so that a stopped job commits first: it has only a few seconds.
         committer.in_background(),
     ):
         for summary in summaries(rows):
             committer.add(summary)
             left -= summary.last
     require_complete(ledger, remaining)
-    # Nobody asks for attempt markers any more.
+    # Attempt markers are not needed any more.
     objects.delete_folder(objects.join(scratch(ledger.output), "attempts"))
     return committer.committed
 
@@ -80,7 +79,7 @@ def refuse_impossible(chain: Chain, execution: Execution) -> None:
     """Refuse a chain whose workers the cluster can never run.
 
     Raises:
-        ConfigurationError: what one worker reserves, or one of each segment together, is more than there can be.
+        ConfigurationError: the cluster can never run one worker, or one worker of each segment at the same time.
     """
     parts = outline(chain, execution)
     for segment in parts:
@@ -90,7 +89,7 @@ def refuse_impossible(chain: Chain, execution: Execution) -> None:
 
 
 class _Awaited:
-    """Describes what the first segment that no worker has begun reserves; None once all have begun."""
+    """Describes the resources that the first segment without a running worker waits for; None if there is none."""
 
     def __init__(self, parts: Sequence[Segment]) -> None:
         self._waiting = list(parts)
@@ -105,10 +104,11 @@ class _Awaited:
 
 
 class Committer:
-    """Commits shards by number and by time, and all that are left when its block ends, however it ends.
+    """Commits shards in batches, by number and by time, and the rest when its block ends.
 
     Attributes:
-        committed: shards that were not committed before.
+        committed: number of shards that this object committed.
+        rows: number of rows of all shards that were added.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -118,7 +118,7 @@ class Committer:
         self._error: BaseException | None = None
 
     def add(self, summary: ShardSummary) -> None:
-        """Take a shard that was written.
+        """Add a written shard.
 
         Raises:
             GenreRayError: an earlier commit failed.
@@ -129,17 +129,17 @@ class Committer:
         self.rows += summary.rows_in
 
     def commit(self, *, all_pending: bool) -> None:
-        """Commit what is pending, if it is enough or has waited long enough, or if `all_pending`."""
+        """Commit pending shards if there are enough or they waited long enough, or all if `all_pending`."""
         waited_s = time.monotonic() - self._committed_at
         while self._pending and (all_pending or len(self._pending) >= COMMIT_SHARDS or waited_s >= COMMIT_EVERY_S):
-            # Taken out first: a commit that fails is not tried again on the way out.
+            # Removed before the commit, so that a failed commit is not tried again at the end.
             shards = [self._pending.popleft() for _ in range(min(len(self._pending), COMMIT_SHARDS))]
             self.committed += self._ledger.commit(shards)
             self._committed_at, waited_s = time.monotonic(), 0.0
 
     @contextmanager
     def in_background(self) -> Iterator[None]:
-        """Commit in a thread, so that neither a long shard nor a signal comes between."""
+        """Commit in a thread while the block runs, so that neither a slow shard nor a signal delays commits."""
         with repeated(self._tick, TICK_S, at_end=lambda: self._tick(at_end=True), name="commit"):
             yield
         if self._error is not None:
@@ -152,7 +152,7 @@ class Committer:
             self.commit(all_pending=at_end)
             self._report()
         except BaseException as error:
-            logger.error("a commit failed, so the run ends with the next shard: %s", error)
+            logger.error("a commit failed; the run stops at the next shard: %s", error)
             self._error = error
 
     def _report(self) -> None:
@@ -164,7 +164,9 @@ class Committer:
 
 
 def require_complete(ledger: Ledger, remaining: Sequence[RemainingWork]) -> None:
-    """Make sure that nothing remains: Ray reports no error of a retried task that comes before the point of its retry.
+    """Check that all items are complete.
+
+    This is needed because Ray does not report an error of a retried task if the first attempt got further.
 
     Raises:
         GenreRayError: an item is not complete.
@@ -177,5 +179,5 @@ def require_complete(ledger: Ledger, remaining: Sequence[RemainingWork]) -> None
     if short:
         raise GenreRayError(
             f"{ledger.output}: {len(short)} of {len(remaining)} work items are not complete, the first is {short[0]}; "
-            "--resume does what is missing"
+            "run again with --resume"
         )

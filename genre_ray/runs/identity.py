@@ -1,4 +1,4 @@
-"""What makes two runs the same run: the settings that decide the result, the models used and the package's version."""
+"""The identity of a run: the settings that decide the result, the inputs by content, and the version of genre_ray."""
 
 import hashlib
 import json
@@ -13,24 +13,24 @@ ABSENT = object()
 
 
 def make_identity(job: str, settings: dict[str, Any], **sources: Any) -> Identity:
-    """The identity of a job's run.
+    """Make the identity of a run.
 
     Args:
-        job: the job's name.
-        settings: the identity part of its configuration.
-        sources: what the settings only point to, by content: ids of bundles, versions of tables.
+        job: name of the job.
+        settings: the settings that decide the result, see `JobConfiguration.identity`.
+        sources: the content of inputs that the settings refer to: ids of bundles, versions of tables.
     """
     return {"job": job, "version": genre_ray.__version__, "settings": settings, **sources}
 
 
 def run_id(identity: Identity) -> str:
-    """A name for the run, a hash of its identity."""
+    """Return the id of a run, a hash of its identity."""
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
-    """Every key whose value differs, as `key: X there, Y here`."""
+    """Yield each difference between two identities, as `key: X there, Y here`."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in sorted({*theirs, *ours}):
             yield from differences(theirs.get(key, ABSENT), ours.get(key, ABSENT), f"{path}.{key}" if path else key)

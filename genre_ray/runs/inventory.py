@@ -1,7 +1,7 @@
-"""The inputs of a run as they are now, beside those that were planned: any number of them in little memory.
+"""The current inputs of a run and the planned ones, in a temporary SQLite database.
 
-They are kept in a temporary file, which SQLite removes. That sorts listings too: each store has an order
-of its own.
+The database keeps memory small for any number of inputs. It also sorts them, because stores list files in different
+orders. SQLite deletes its file.
 """
 
 import sqlite3
@@ -26,14 +26,14 @@ _REWRITTEN = "FROM planned WHERE is_part AND uri NOT IN (SELECT uri FROM listed)
 
 
 class Inventory:
-    """Files as listed, each address once, in the order of their addresses.
+    """The listed files, sorted by URI and without duplicates.
 
     Args:
-        listed: is read to its end here; of two files with one address the last counts.
+        listed: the files. Of two files with the same URI the last one is kept.
     """
 
     def __init__(self, listed: Iterable[StoredFile]) -> None:
-        # Without a name it is a file of this connection alone, in memory as far as a small cache goes.
+        # An empty name makes a temporary database, in memory up to a small cache and otherwise in a file.
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript(_TABLES)
         rows = ((_key(file.uri), _key(file.name), file.size, file.version) for file in listed)
@@ -43,34 +43,34 @@ class Inventory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The file goes with its connection.
+        # Closing the connection deletes the file.
         self._database.close()
 
     def __iter__(self) -> Iterator[StoredFile]:
         return self._pages("TRUE")
 
     def new(self) -> Iterator[StoredFile]:
-        """The files that nobody planned or left out by the time they are given."""
+        """Yield the files that are neither planned nor left out at that time."""
         return self._pages(_NEW)
 
     def forget_plans(self) -> None:
-        """Take note of plans anew."""
+        """Remove all planned files, before adding them again."""
         self._database.execute("DELETE FROM planned")
 
     def add_planned(self, files: Iterable[StoredFile], *, parts: bool = False) -> None:
-        """Take note of planned files; `parts` are those of a table, which must not be rewritten."""
+        """Add planned files. `parts` says that they are parts of a table, which must not be rewritten."""
         rows = ((_key(file.uri), file.size, file.version, parts) for file in files)
         self._write("INSERT OR REPLACE INTO planned VALUES (?, ?, ?, ?)", rows)
 
     def add_left_out(self, uris: Iterable[str]) -> None:
-        """Take note of files that are known, and whose content does not matter."""
+        """Add files that a limit left out. Changes of their content do not matter."""
         self._write("INSERT OR REPLACE INTO planned VALUES (?, NULL, NULL, FALSE)", ((_key(uri),) for uri in uris))
 
     def refuse_changes(self) -> None:
-        """Make sure that the planned files are as they were.
+        """Check that the planned files are unchanged.
 
         Raises:
-            InputError: one changed under its name, or a table's parts were rewritten.
+            InputError: the content of a file changed, or parts of a table were rewritten.
         """
         count, first = self._find(_CHANGED)
         if count:
@@ -80,7 +80,7 @@ class Inventory:
             )
         count, first = self._find(_REWRITTEN)
         if count:
-            # Rows of new parts that stand for old ones would come out a second time.
+            # The rows of the new parts would be processed a second time.
             raise InputError(
                 f"{count} parts of the input table were rewritten since this run was planned (rows were erased, "
                 f"or it was compacted), the first is {first}; start a new run with another --output"
@@ -103,7 +103,7 @@ class Inventory:
 
 
 def _key(text: str) -> bytes:
-    """Sorts as the text does; names of local files need not be valid Unicode."""
+    """Encode a text, keeping its sort order. Names of local files may contain invalid Unicode."""
     return text.encode("utf-8", "surrogatepass")
 
 

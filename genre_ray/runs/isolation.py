@@ -1,8 +1,8 @@
-"""Rows that may end the process that reads or computes them: handled one at a time in child processes.
+"""Process rows one at a time in child processes, to find and reject rows that crash their process.
 
-The ordinary path starts no child. Where a worker died over a shard, the next attempt reads the shard in one child and
-computes its rows in another. The row at which a child dies is tried once more, in a fresh child, and is rejected with
-the reason when that child dies too. All other rows come out as usual.
+Normally no child is started. If a worker died while it processed a shard, the next attempt reads the shard in one child
+and computes its rows in another. If a child dies at a row, the row is retried in a new child. If that child dies too,
+the row is rejected. All other rows are processed as usual.
 """
 
 import os
@@ -31,18 +31,18 @@ from genre_ray.runs.watchdog import Limits
 START_TIMEOUT_S = 300.0
 POLL_S = 0.02
 ALIKE = 8
-"""So many rows, all of a shard and all failing in the same way, show a fault that is not the rows'."""
+"""If at least this many rows, and all rows of a shard, fail for the same reason, the rows are not the cause."""
 
 
 class Isolation:
-    """Reads and computes the rows of one shard in children, which are started when they are needed.
+    """Reads and computes the rows of one shard in child processes, which are started on demand.
 
     Args:
-        source: where rows come from; None where they are at hand.
-        stages: what is done with them.
-        schema: the columns of the rows that come out.
-        limits: what a row may take.
-        failed: the rows that cannot be read, by their position in the item; those that are found here are added.
+        source: the source of rows; None if rows are only computed.
+        stages: the stages.
+        schema: the schema of the computed rows.
+        limits: the limits per row.
+        failed: the rows that cannot be read, by their position in the item. More rows are added when they are found.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Isolation:
 
     @property
     def found_deaths(self) -> bool:
-        """Whether a child died over a row, once at least."""
+        """Whether a child died at least once."""
         return self._died
 
     def __enter__(self) -> "Isolation":
@@ -73,16 +73,16 @@ class Isolation:
             self._computer = None
 
     def read(self, item: WorkItem, size: ShardSize, shard: int, position: int) -> Iterator[Chunk]:
-        """Yield the rows of `shard`, each as a computed chunk of its own; then one chunk of the next, if there is one.
+        """Yield the rows of `shard` as computed chunks of one row, then one chunk of the next shard, if there is one.
 
         Args:
-            item: what to read.
-            size: when a shard ends.
-            shard: the shard that is wanted.
-            position: how many rows of the item come before it.
+            item: the item to read.
+            size: the size of shards.
+            shard: the shard.
+            position: number of rows of the item before the shard.
 
         Raises:
-            GenreRayError: the source's or a stage's own, or that a child does not start.
+            GenreRayError: the source or a stage raised it, or a child does not start.
         """
         remote = item.is_remote
         limit_s = self.limits.stall_s(remote=True) if remote else self.limits.item_timeout_s
@@ -95,7 +95,7 @@ class Isolation:
                 for number, chunk in enumerate(values):
                     if number >= read:
                         read += 1
-                        # Of what follows, only that there is more is of interest.
+                        # A chunk of the next shard only shows that there is one.
                         if chunk.shard != shard:
                             yield chunk
                             return
@@ -112,26 +112,28 @@ class Isolation:
                 reader.end()
 
     def compute(self, rows: pa.Table) -> Outcome:
-        """Compute `rows` one at a time; the rows that end their child twice are among the rejected.
+        """Compute rows one at a time, and reject those that crash their child process twice.
 
         Raises:
-            GenreRayError: a stage's own, or that a child does not start.
+            GenreRayError: a stage raised it, or a child does not start.
         """
         return concatenated([self._row(rows.slice(place, 1)) for place in range(rows.num_rows)], self.schema)
 
     def refuse_alike(self, shard: str) -> None:
-        """Call the shard's failures an error where all of its rows failed alike: then the rows are not the reason.
+        """Raise an error if all rows of the shard failed for the same reason, since then the rows are not the cause.
 
         Raises:
-            GenreRayError: no row of the shard went through.
+            GenreRayError: all rows failed for the same reason.
         """
         (reason, count), *_ = self._deaths.most_common(1) or [(Reason.CRASHED, 0)]
         if count == self._rows >= ALIKE:
             do = {
                 Reason.TIMED_OUT: f"raise execution.item_timeout_s (now {self.limits.item_timeout_s:g})",
                 Reason.OUT_OF_MEMORY: f"raise execution.item_memory_mib (now {self.limits.memory_mib})",
-            }.get(reason, "see the workers' logs for what every row runs into")
-            raise GenreRayError(f"{shard}: all {count} rows failed alike ({reason}), so the rows are not why; {do}")
+            }.get(reason, "check the workers' logs")
+            raise GenreRayError(
+                f"{shard}: all {count} rows failed for the same reason ({reason}), so the rows are not the cause; {do}"
+            )
 
     def _computed(self, read: Outcome) -> Outcome:
         computed = self.compute(read.accepted)
@@ -146,14 +148,14 @@ class Isolation:
             except _Died as died:
                 self._computer, last, self._died = None, died, True
                 continue
-            # Each answer comes with a schema of its own, of which thousands would be kept.
+            # Each response has its own schema object. Using one schema saves memory.
             return Outcome(pa.Table.from_arrays(outcome.accepted.columns, schema=self.schema), outcome.rejected)
         self._deaths[last.reason] += 1
         return Outcome(self.schema.empty_table(), _rejected(row, Rejection(last.reason, _detail("computed", last))))
 
 
 def concatenated(outcomes: Sequence[Outcome], schema: pa.Schema) -> Outcome:
-    """Several outcomes as one, whose accepted rows have `schema`."""
+    """Concatenate outcomes. The accepted rows have the schema `schema`."""
     accepted = pa.concat_tables([schema.empty_table(), *(outcome.accepted for outcome in outcomes)])
     return Outcome(accepted, pa.concat_tables([rejections([]), *(outcome.rejected for outcome in outcomes)]))
 
@@ -183,11 +185,14 @@ class _Died(Exception):
 
 
 class _Child:
-    """A process that serves what `make` returns, and may take `memory_mib` more than it takes once it is ready."""
+    """A child process that runs the function that `make` returns.
+
+    It may use `memory_mib` more memory than it uses after its start.
+    """
 
     def __init__(self, make: Callable[[], Serve], memory_mib: int) -> None:
         self.connection, theirs = Pipe()
-        # Not by multiprocessing: it would run the main module again, which is Ray's in a worker.
+        # multiprocessing would run the main module again, which is Ray's in a worker.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "genre_ray.runs.child", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
@@ -201,11 +206,11 @@ class _Child:
             self._answer(START_TIMEOUT_S)
         except _Died as died:
             self.end()
-            raise GenreRayError(f"A child process that isolates rows does not start: it {died.detail}") from None
+            raise GenreRayError(f"cannot start a child process to isolate rows: it {died.detail}") from None
         self.memory_mib = _resident_mib(self.process.pid) + memory_mib
 
     def call(self, request: Any, timeout_s: float, first_timeout_s: float | None = None) -> Iterator[Any]:
-        """The values that answer a request; raises `_Died` where the child ends or is over a limit."""
+        """Send a request and yield the values of the response; raise `_Died` if the child ends or exceeds a limit."""
         self._send(request)
         kind, value = self._answer(timeout_s if first_timeout_s is None else first_timeout_s)
         while kind != END:
@@ -213,7 +218,7 @@ class _Child:
             kind, value = self._answer(timeout_s)
 
     def end(self) -> None:
-        """End the process, whatever it is at."""
+        """Kill the process."""
         self.process.kill()
         self.process.wait()
         self.connection.close()
@@ -225,7 +230,7 @@ class _Child:
             raise self._death() from None
 
     def _answer(self, timeout_s: float) -> tuple[str, Any]:
-        # Pickled by the child, which was started here and runs the same code.
+        # Unpickling is safe: the child was started here and runs the same code.
         kind, value = ray.cloudpickle.loads(self._receive(timeout_s))
         if kind == FAULT:
             raise RuntimeError(value)
@@ -241,7 +246,7 @@ class _Child:
                 raise _Died(Reason.TIMED_OUT, f"took more than {timeout_s:g} s")
             if (held := _resident_mib(self.process.pid)) > self.memory_mib:
                 self.end()
-                found = f"held {held} MiB of memory, more than {self.memory_mib}"
+                found = f"used {held} MiB of memory, more than {self.memory_mib}"
                 raise _Died(Reason.OUT_OF_MEMORY, found)
         try:
             return self.connection.recv_bytes()
@@ -254,14 +259,14 @@ class _Child:
         code = self.process.poll()
         self.end()
         if code == OUT_OF_MEMORY:
-            return _Died(Reason.OUT_OF_MEMORY, "found no more memory")
+            return _Died(Reason.OUT_OF_MEMORY, "ran out of memory")
         if code is not None and code < 0:
-            return _Died(Reason.CRASHED, f"was ended by {signal.Signals(-code).name}")
-        return _Died(Reason.CRASHED, f"ended with exit code {code}")
+            return _Died(Reason.CRASHED, f"was killed by {signal.Signals(-code).name}")
+        return _Died(Reason.CRASHED, f"crashed (exit code {code})")
 
 
 def _resident_mib(pid: int) -> int:
-    """Memory that a process holds; 0 where the system has no /proc, and memory is not limited."""
+    """The resident memory of a process; 0 on a system without /proc, where memory is not limited."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
@@ -270,11 +275,11 @@ def _resident_mib(pid: int) -> int:
 
 
 def _detail(done: str, died: _Died) -> str:
-    return f"the process in which the row was {done} {died.detail}, twice"
+    return f"the process that {done} this row {died.detail}, twice"
 
 
 def _rejected(row: pa.Table, why: Rejection) -> pa.Table:
-    """The rejected row for a table of one row."""
+    """Make the rejected row for a table of one row."""
     (values,) = row.select([name for name in ("source_uri", "recording_id") if name in row.column_names]).to_pylist()
     why = Rejection(why.reason, why.detail, values.get("recording_id"))
     return rejections([(values.get("source_uri") or "", why)])

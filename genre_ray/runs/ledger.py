@@ -1,13 +1,13 @@
-"""The record of a run, kept in the Delta logs of its two tables: who owns the output and which shards are committed.
+"""The ledger of a run: which shards are committed. It is stored in the Delta logs of the run's two tables.
 
-A shard is committed when the data table has its transaction `run_id/item/index`. The version of that transaction is
-`2 * rows_in + last`: how many rows the shard had, and whether its item ends with it. Both outlive the parts, which may
-be compacted or rewritten. Only the last shard of an item can be empty, so a version is never 0.
+A shard is committed if the data table has its transaction `run_id/item/index`. The version of the transaction is
+`2 * rows_in + last`: the number of rows of the shard, and whether it is the last of its item. Both remain known after
+parts are compacted or rewritten. Only the last shard of an item can be empty, so a version is never 0.
 
-The rejected table is committed first, so a committed shard has all its rows: rows kept + rows rejected = rows in, each
-once. That first commit decides which attempt counts, and notes its data parts: two attempts may judge a row differently
-(a file that could not be read, a limit on time), and the rows of one must not meet the rejections of another. The log
-refuses a second attempt; the parts it wrote stay unnamed.
+The rejected table is committed first. So a committed shard has all its rows: accepted rows + rejected rows = rows in.
+The first commit also decides which attempt counts, and its note lists the data parts of that attempt. This matters
+because two attempts may reject different rows (after a read error or a timeout), and must not be mixed. The log refuses
+a second attempt, whose parts become orphans.
 """
 
 import json
@@ -30,15 +30,15 @@ from genre_ray.storage.transactions import read_notes
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """A shard that a worker has written and nobody has committed yet.
+    """A shard that a worker has written but that is not committed yet.
 
     Attributes:
-        item: the name of its work item.
+        item: name of its work item.
         index: its position among the shards of the item, from 0.
-        last: whether the item ends with it.
-        rows_in: how many rows the source gave; at least 1, except in a last shard.
-        parts: what was written for the data table.
-        rejected_parts: what was written for the rejected table.
+        last: whether it is the last shard of the item.
+        rows_in: number of rows from the source; at least 1, except in a last shard.
+        parts: its parts of the data table.
+        rejected_parts: its parts of the rejected table.
     """
 
     item: str
@@ -51,7 +51,7 @@ class ShardSummary:
 
 @dataclass(frozen=True)
 class Totals:
-    """What the tables of a run hold."""
+    """Number of rows in the tables of a run: accepted, rejected, and rejected by reason."""
 
     rows: int
     rejected: int
@@ -63,7 +63,7 @@ class Totals:
 
 
 class Ledger:
-    """A claimed output: the folder `output` with the tables `output/<name>` and `output/rejected`."""
+    """The ledger of a claimed output, a folder with the tables `output/<name>` and `output/rejected`."""
 
     def __init__(self, output: str, name: str, schema: pa.Schema, run: str) -> None:
         self.arguments = (output, name, schema, run)
@@ -82,20 +82,20 @@ class Ledger:
         resume: bool,
         properties: Mapping[str, str] | None = None,
     ) -> "Ledger":
-        """Take the output for a run, or join the same run when `resume`.
+        """Claim the output for a run, or join the same run if `resume`.
 
         Args:
             output: the folder of the tables.
-            name: of the data table.
-            schema: of the data table.
-            identity: the run's.
-            resume: whether the run may have begun before.
-            properties: what the data table's properties state for its readers; equal in all claims of a run.
+            name: name of the data table.
+            schema: schema of the data table.
+            identity: identity of the run.
+            resume: whether the run may have started before.
+            properties: Delta properties of the data table, the same in all claims of a run.
 
         Raises:
-            OutputTakenError: the output is another run's, or this run's and not to be resumed, or its data table has
+            OutputTakenError: the output belongs to another run, or to this run without `resume`, or its data table has
                 other properties.
-            ConfigurationError: the store cannot keep two runs apart.
+            ConfigurationError: the store does not support conditional writes.
         """
         data = TableRecord(objects.join(output, name), schema, properties or {})
         rejected = TableRecord(objects.join(output, "rejected"), REJECTED)
@@ -107,30 +107,31 @@ class Ledger:
 
     @classmethod
     def open(cls, output: str, name: str) -> "Ledger":
-        """The ledger of the run that claimed `output`, to be read.
+        """Open the ledger of an existing output for reading.
 
         Raises:
-            InputError: a table is gone, or no run's.
+            InputError: a table does not exist, or does not belong to a run.
         """
         uri = objects.join(output, name)
         run = tables.properties(uri).get("run_id")
         if run is None:
-            raise InputError(f"{uri}: expected a run's table, found one that genre_ray did not write")
+            raise InputError(f"{uri}: genre_ray did not write this table; give the output of a run")
         return cls(output, name, pa.schema([]), run)
 
     def remaining(self, plans: Sequence[Plan]) -> list[RemainingWork]:
-        """What is left of the plans' items."""
+        """Return the remaining work of all plans."""
         return [work for plan in plans for work in plan.remaining(self.shards_done)]
 
     def shards_done(self, item: str) -> int | None:
-        """How many shards of a work item are in, from its first on; None when all are. As `progress` otherwise."""
+        """Return how many shards of a work item are committed, counted from its first; None if all are."""
         done, complete = self.progress(item)
         return None if complete else done
 
     def progress(self, item: str) -> tuple[int, bool]:
-        """How many shards of a work item are in, from its first on, and whether these are all.
+        """Return how many shards of a work item are committed, counted from its first, and whether these are all.
 
-        As of the claim or the latest commit: what other drivers do meanwhile is done twice at worst, and in once.
+        The numbers are as of the claim or the latest commit. If another driver commits shards later, they may be
+        computed twice, but they are committed once.
         """
         done = 0
         while (version := self._data.transaction_version(self._transaction(item, done))) is not None:
@@ -140,26 +141,26 @@ class Ledger:
         return done, False
 
     def rows_in(self, item: str, index: int) -> int | None:
-        """How many rows a shard had before any was rejected or erased; None when it is not committed."""
+        """Return the number of rows of a shard, before rejections and erasures; None if it is not committed."""
         version = self._data.transaction_version(self._transaction(item, index))
         return None if version is None else _rows_in(version)
 
     def rows_to_commit(self, item: str, index: int) -> int:
-        """How many rows a shard had whose rejected rows are committed and whose data are not; 0 for other shards."""
+        """Return the number of rows of a shard if only its rejected rows are committed so far; 0 otherwise."""
         name = self._transaction(item, index)
         version = self._rejected.transaction_version(name)
         return 0 if version is None or self._data.transaction_version(name) is not None else _rows_in(version)
 
     def erased(self, shard: str) -> int:
-        """How many rows of a shard, named as its parts are, were erased from the two tables."""
+        """Return how many rows of a shard (by its `shard_name`) were erased from the two tables."""
         mark = erased_mark(shard)
         return sum(table.transaction_version(mark) or 0 for table in (self._data, self._rejected))
 
     def bounds(self) -> tuple[int, int] | None:
-        """The fewest and the most rows, kept, rejected or erased, that both tables can have, as their logs state.
+        """Return the minimum and maximum number of rows (accepted, rejected or erased) of both tables, by their logs.
 
-        The two differ while the rejected rows of a shard are committed and its data are not. None when the shards
-        cannot be listed, because another program wrote the checkpoints.
+        They differ while only the rejected rows of a shard are committed. Returns None if the shards cannot be listed,
+        because another program wrote the checkpoints.
         """
         data, rejected = (table.transactions(f"{self.run}/") for table in (self._data, self._rejected))
         if data is None or rejected is None:
@@ -168,7 +169,7 @@ class Ledger:
         return committed, committed + sum(_rows_in(rejected[name]) for name in rejected.keys() - data.keys())
 
     def erased_by_name(self) -> Counter[str] | None:
-        """How many rows were erased, by the shard or the compacted part that had them; None as for `bounds`."""
+        """Return the number of erased rows by shard or compacted part; None as for `bounds`."""
         found: Counter[str] = Counter()
         for table in (self._data, self._rejected):
             if (marks := table.transactions(ERASED)) is None:
@@ -177,11 +178,11 @@ class Ledger:
         return found
 
     def parts(self) -> list[Part]:
-        """The parts of both tables, of the versions that everything else here is about."""
+        """Return the parts of both tables, at the versions that the ledger has read."""
         return [*tables.parts_of(self._data), *tables.parts_of(self._rejected)]
 
     def commit(self, summaries: Sequence[ShardSummary]) -> int:
-        """Make shards durable; return how many were not in yet."""
+        """Commit shards; return how many were not committed before."""
         if not summaries:
             return 0
         rejected = [self._append(s, s.rejected_parts, note=_note(s.parts)) for s in summaries]
@@ -192,7 +193,7 @@ class Ledger:
         return len(tables.append(self._data, [theirs.get(own.transaction, own) for own in data], self.schema))
 
     def totals(self) -> Totals:
-        """Counts over the tables as they are now, by this and earlier attempts of the run."""
+        """Count the rows of the tables as they are now."""
         reasons: dict[str, int] = {}
         for batch in tables.read_batches(self.rejected_uri, ["reason"], batch_rows=65536):
             for count in batch.column("reason").value_counts().to_pylist():
@@ -201,7 +202,7 @@ class Ledger:
         return Totals(rows, sum(reasons.values()), reasons)
 
     def _decided(self, transactions: Iterable[str]) -> dict[str, Append]:
-        """What the rejected table's log notes of the shards' data, where all parts are still there."""
+        """The appends that the rejected table's notes list for these transactions, if all their parts still exist."""
         decided: dict[str, Append] = {}
         for name, note in read_notes(self._rejected, transactions).items():
             parts = tuple(Part(**part) for part in json.loads(note))
@@ -223,7 +224,7 @@ class Ledger:
 
 
 def shard_name(item: str, index: int) -> str:
-    """How the parts of a shard are named, before the attempt and the checksum."""
+    """Return the start of the names of a shard's parts."""
     return f"{item}-{index:05d}"
 
 
@@ -243,6 +244,5 @@ def _refuse_changed(uri: str, stated: Mapping[str, str], found: Mapping[str, str
     others = sorted(name for name, value in stated.items() if name != "identity" and found.get(name) != value)
     if others:
         raise OutputTakenError(
-            f"{uri}: expected the properties of this run, found others: {', '.join(others)}; another program changed "
-            "them: choose another --output"
+            f"{uri}: another program changed the table's properties {', '.join(others)}; choose another --output"
         )

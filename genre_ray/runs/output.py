@@ -1,9 +1,9 @@
-"""The output of a run, be it tables, a bundle or a report: claimed by one run, joined by its resume, completed once.
+"""The output of a run (tables, a bundle or a report): one run claims it, a resume joins it, and it is completed once.
 
-An output has *records*, places that state whose it is and that one run alone can create: the properties of a table, or
-a JSON document. A document completes its output, so it is written last; until then a claim under `OUTPUT/_run` stands
-for it. Guarantees: of several runs that want an output one gets it, and the others are refused with every difference
-between their settings and its; nothing is created beside a record of another run.
+An output has *records* that contain the identity of its run: the properties of a table, or a JSON document. Only one
+run can create a record. A document is written last, because it completes its output; until then a claim under
+`OUTPUT/_run` takes its place. Guarantees: of several runs that claim the same output exactly one succeeds. The others
+are refused, and the message lists the differences. Nothing is created in the output of another run.
 """
 
 import json
@@ -22,29 +22,29 @@ logger = logging.getLogger(__name__)
 
 
 class Record(Protocol):
-    """A place in an output that states the identity of the run that created it."""
+    """A part of an output that contains the identity of the run that created it."""
 
     def owner(self) -> Identity | None:
-        """The identity of the run that created the record; None where there is no record.
+        """Return the identity of the run that created the record; None if the record does not exist.
 
         Raises:
-            OutputTakenError: what is there is not genre_ray's.
+            OutputTakenError: another program wrote what exists there.
         """
         ...
 
     def create(self, identity: Identity) -> bool:
-        """Create the record; False when there is one. Of several creators at once exactly one gets True."""
+        """Create the record unless it exists. Of several concurrent creators exactly one gets True."""
         ...
 
 
 @dataclass(frozen=True)
 class TableRecord:
-    """A table whose properties `run_id` and `identity` state whose it is.
+    """A table whose properties `run_id` and `identity` contain the run's identity.
 
     Attributes:
         uri: the table.
-        schema: its columns.
-        properties: what its properties state besides, by names without `tables.PREFIX`.
+        schema: its schema.
+        properties: its other properties, by names without `tables.PREFIX`.
     """
 
     uri: str
@@ -59,8 +59,7 @@ class TableRecord:
             return _identity(json.loads(tables.properties(self.uri)["identity"]))
         except (KeyError, TypeError, ValueError):
             raise OutputTakenError(
-                f"{self.uri}: expected no table, or one of this run, found one that genre_ray did not write; "
-                "choose another --output"
+                f"{self.uri}: there is already a table that genre_ray did not write; choose another --output"
             ) from None
 
     def create(self, identity: Identity) -> bool:
@@ -68,18 +67,18 @@ class TableRecord:
         return tables.create_table(self.uri, self.schema, self.stated(identity))
 
     def stated(self, identity: Identity) -> dict[str, str]:
-        """All properties of the table of a run."""
+        """Return all properties of the table for a run."""
         return {**self.properties, "run_id": run_id(identity), "identity": json.dumps(identity)}
 
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON object that completes an output and holds the identity of its run.
+    """A JSON document that completes an output and contains the identity of its run.
 
     Attributes:
-        output: the output's folder.
-        name: of the document in the folder.
-        place: the keys that lead to the identity in the document.
+        output: folder of the output.
+        name: name of the document in the folder.
+        place: the keys of the identity in the document, from the outermost.
     """
 
     output: str
@@ -88,17 +87,17 @@ class Document:
 
     @property
     def uri(self) -> str:
-        """Where the document is, once the output is complete."""
+        """The path of the document."""
         return objects.join(self.output, self.name)
 
     @property
     def is_written(self) -> bool:
-        """Whether the document is there, and with it all that the run writes."""
+        """Whether the document exists, which means that the output is complete."""
         return objects.exists(self.uri)
 
     def owner(self) -> Identity | None:
         """See `Record`."""
-        # Twice: the claim goes once the document is there, which may be just now.
+        # The document is read again after the claim, because the claim is deleted once the document exists.
         for uri, place in ((self.uri, self.place), (self._claim, ()), (self.uri, self.place)):
             if objects.exists(uri):
                 return self._read(uri, place)
@@ -120,7 +119,7 @@ class Document:
             return _identity(found)
         except (ValueError, LookupError, TypeError):
             raise OutputTakenError(
-                f"{uri}: expected a document of genre_ray or nothing, found another file; choose another --output"
+                f"{uri}: there is already a file that genre_ray did not write; choose another --output"
             ) from None
 
 
@@ -129,9 +128,9 @@ class Output:
     """The output of a run.
 
     Attributes:
-        uri: its folder.
-        identity: the run's.
-        resume: whether the run may have begun before.
+        uri: folder of the output.
+        identity: identity of the run.
+        resume: whether the run may have started before.
     """
 
     uri: str
@@ -144,11 +143,11 @@ class Output:
         return run_id(self.identity)
 
     def claim(self, *records: Record) -> None:
-        """Take the output for the run, or join the same run when `resume`.
+        """Claim the output for the run, or join the same run if `resume`.
 
         Raises:
-            OutputTakenError: a record is another run's, or this run's and the run is not to be resumed.
-            ConfigurationError: the store cannot keep two runs apart.
+            OutputTakenError: a record belongs to another run, or to this run without `resume`.
+            ConfigurationError: the store does not support conditional writes.
         """
         for record in records:
             self._refuse_other(record.owner(), resume=self.resume)
@@ -156,31 +155,31 @@ class Output:
         resume = self.resume
         for record in records:
             if record.create(self.identity):
-                resume = True  # the output is ours: what is there by now is of a driver that joined
+                resume = True  # the output is ours, so later records come from a driver that joined this run
             else:
                 self._refuse_other(record.owner(), resume=resume)
 
     def is_complete(self, document: Document) -> bool:
-        """Whether this run has written the document that completes the output.
+        """Whether this run has already completed the output by writing its document.
 
         Raises:
-            OutputTakenError: the document is another run's, or this run's without `resume`, or not genre_ray's.
+            OutputTakenError: the document belongs to another run, to this run without `resume`, or to another program.
         """
         if not document.is_written:
             return False
         self._refuse_other(document.owner(), resume=self.resume)
-        logger.info("%s: nothing to do, run %s is complete", self.uri, self.run)
+        logger.info("%s: run %s is already complete", self.uri, self.run)
         return True
 
     def complete(self, document: Document, write: Callable[[], bool]) -> bool:
-        """Write the document of a claimed output; return whether this call, not another driver of the run, did.
+        """Write the document of a claimed output; return False if another driver of the run wrote it first.
 
         Args:
             document: the document.
-            write: writes it unless it is there; returns whether it did.
+            write: writes the document unless it exists, and returns whether it did.
 
         Raises:
-            OutputTakenError: another run's document was there first.
+            OutputTakenError: another run wrote its document first.
         """
         is_ours = write()
         if not is_ours:
@@ -193,15 +192,15 @@ class Output:
             return
         if run_id(theirs) != self.run:
             raise OutputTakenError(
-                f"{self.uri} belongs to run {run_id(theirs)}, this is run {self.run}; choose another --output or make "
-                "the settings equal: " + "; ".join(differences(theirs, self.identity))
+                f"{self.uri} belongs to run {run_id(theirs)}, but this is run {self.run}; choose another --output, or "
+                "use the same settings. These differ: " + "; ".join(differences(theirs, self.identity))
             )
         if not resume:
-            raise OutputTakenError(f"{self.uri} already holds run {self.run}; pass --resume to go on with it")
+            raise OutputTakenError(f"{self.uri} already contains run {self.run}; pass --resume to continue it")
 
 
 def scratch(output: str) -> str:
-    """The folder of an output for what only runs read: claims, plans, attempt markers, checkpoints."""
+    """Return the folder of an output for internal files: claims, plans, attempt markers and checkpoints."""
     return objects.join(output, "_run")
 
 

@@ -1,8 +1,9 @@
-"""What travels between the operators of a run: pieces of shards, packed one to a row, and the parts written of them.
+"""Pieces of shards, which go between the operators of a run, and the rows that describe written parts.
 
-A *piece* is a run of consecutive rows of one shard, often the whole shard. It stays whole however Ray bundles rows,
-because it is one row. The last operator writes a part of each table for each piece. A shard is complete when all its
-pieces are written: their boundaries follow from the item's content, so pieces of different attempts fit together.
+A *piece* consists of consecutive rows of one shard, often of all its rows. It is packed into one row of a Ray Data
+block, so Ray cannot split it. The last operator writes one part of each table per piece. A shard is complete when all
+its pieces are written. The boundaries of pieces follow from the content of the item, so pieces of different attempts
+fit together.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,11 +33,12 @@ WRITTEN = pa.schema(
         ("message", pa.string()),
     ]
 )
-"""A row is a piece that was written, a shard that was committed before (without `rows_in`), or an error."""
+"""The schema of what the last operator yields. A row describes a written piece, a shard that was already committed
+(`rows_in` is null), or an error."""
 
 
 class Place(NamedTuple):
-    """Where a piece belongs: the piece numbered `piece` of a shard of an item."""
+    """The place of a piece: its number in a shard of an item, and whether it ends the shard and the item."""
 
     item: str
     shard: int
@@ -46,20 +48,20 @@ class Place(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """The rows of a piece, as far as they are computed."""
+    """A piece: its place, and its accepted and rejected rows so far."""
 
     place: Place
     outcome: Outcome
 
 
 def pack(piece: Piece) -> pa.Table:
-    """A piece as a table of one row, whose columns are copied once."""
+    """Pack a piece into a table of one row. The rows of the piece are copied once."""
     nested = {name: _nested(rows) for name, rows in piece.outcome._asdict().items()}
     return pa.table({**{name: [value] for name, value in piece.place._asdict().items()}, **nested})
 
 
 def unpack(packed: pa.Table) -> Iterator[Piece | pa.Table]:
-    """The pieces in a table that `pack` made, without a copy; rows that are an error come as they are."""
+    """Yield the pieces in a table of packed pieces, without a copy. Rows for errors are yielded unchanged."""
     for number in range(packed.num_rows):
         row = packed.slice(number, 1)
         if "error" in row.column_names:
@@ -73,34 +75,37 @@ def unpack(packed: pa.Table) -> Iterator[Piece | pa.Table]:
 
 
 def written_row(place: Place, rows_in: int, parts: Iterable[Part], rejected: Iterable[Part]) -> pa.Table:
-    """The row of `WRITTEN` for a piece."""
+    """Make the row for a written piece, with the schema `WRITTEN`."""
     both = {"parts": [vars(part) for part in parts], "rejected_parts": [vars(part) for part in rejected]}
     return pa.Table.from_pylist([{**place._asdict(), "rows_in": rows_in, **both}], schema=WRITTEN)
 
 
 def committed_row(place: Place) -> pa.Table:
-    """The row of `WRITTEN` that stands for a shard that was committed before."""
+    """Make the row for a shard that was already committed, with the schema `WRITTEN`."""
     return pa.Table.from_pylist([place._asdict()], schema=WRITTEN)
 
 
 def failure(error: GenreRayError) -> pa.Table:
-    """The row of `WRITTEN` for an error: as a value, since Ray adds advice and tracebacks to what is raised."""
+    """Make the row for an error, with the schema `WRITTEN`. Raising it would make Ray add a traceback and advice."""
     return pa.Table.from_pylist([{"error": type(error).__name__, "message": printable(str(error))}], schema=WRITTEN)
 
 
 @dataclass
 class _OpenShard:
-    """The written pieces of a shard by their number, and how many it has, once that is known."""
+    """The written pieces of a shard by their number, and their total number once it is known."""
 
     pieces: dict[int, dict[str, Any]] = field(default_factory=dict)
     count: int | None = None
 
 
 def summaries(rows: Iterable[dict[str, Any]]) -> Iterator[ShardSummary]:
-    """Yield a summary for each shard once all its pieces are among the rows of `WRITTEN`; a piece counts once.
+    """Yield a summary of each shard when all its pieces are written. Repeated pieces are ignored.
+
+    Args:
+        rows: rows with the schema `WRITTEN`.
 
     Raises:
-        GenreRayError: the one that a row holds.
+        GenreRayError: a row describes this error.
     """
     shards: dict[tuple[str, int], _OpenShard] = {}
     for row in rows:

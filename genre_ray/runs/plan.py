@@ -1,12 +1,13 @@
-"""What a run has to do: its inputs, listed once and cut into work items, kept beside the output.
+"""The plan of a run: its inputs, grouped into work items and stored in the output.
 
-A *work item* is what one worker takes at a time: a stream (an archive) or a group of files. Its rows fall into
-*shards* of `rows_per_shard` rows, numbered from 0 in the order they are read; a shard is what one commit makes durable.
-How many shards a stream has is known when it ends. Inputs that came later are a further *generation* with a plan of
-its own; work that is done stays done.
+A *work item* is what one worker processes at a time: an archive or a group of files. Its rows form *shards* of
+`rows_per_shard` rows, numbered from 0 in reading order. A shard is committed as a whole. The number of shards of an
+archive is known when it has been read. Inputs that are added later form another *generation* with its own plan;
+committed work is kept.
 
-A plan is a header and lines in one object, which is written only if absent: of several drivers one wins. A long one has
-most of its lines in *chunks* before it, named by their content. So nobody holds more of it than a chunk.
+A plan is a file with a header and lines. It is written only if it does not exist, so of several drivers one wins. Most
+lines of a long plan are in separate files, its *chunks*, named by their content. So no process needs more than a chunk
+in memory.
 """
 
 import gzip
@@ -27,7 +28,7 @@ from genre_ray.storage import objects
 from genre_ray.storage.files import StoredFile
 
 CHUNK_FILES = 10_000
-"""A chunk ends with the line that reaches so many files: about 2 MB before compression."""
+"""A chunk ends when it contains this many files, which are about 2 MB before compression."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class WorkItem:
     """Files that one worker reads in order.
 
     Attributes:
-        name: unique in its plan.
-        kind: what the files are, in the words of their source.
-        files: what is read.
-        rows: how many rows are taken from them at most.
-        is_counted: whether `rows` is how many rows there are.
+        name: name of the item, unique in its plan.
+        kind: the kind of the files, which only their source interprets.
+        files: the files.
+        rows: maximum number of rows to read from them; None for no limit.
+        is_counted: whether `rows` is the exact number of rows.
     """
 
     name: str
@@ -50,35 +51,35 @@ class WorkItem:
 
     @property
     def is_remote(self) -> bool:
-        """Whether reading it waits for an object store."""
+        """Whether any of its files is in an object store."""
         return any(objects.is_remote(file.uri) for file in self.files)
 
     @property
     def walk_s(self) -> float:
-        """More seconds than reading all of it takes: a slow core decompresses a MB per second."""
+        """An upper bound of the seconds to read all its files. A slow core decompresses 1 MB per second."""
         return sum(file.size for file in self.files) / 1e6
 
     def to_json(self) -> str:
-        """The item as a line of a plan."""
+        """Return the item as a line of a plan."""
         return json.dumps({**vars(self), "files": [vars(file) for file in self.files]})
 
     @classmethod
     def from_json(cls, line: str) -> "WorkItem":
-        """The item of a line that `to_json` wrote."""
+        """Make an item from a line that `to_json` returned."""
         return _item(json.loads(line))
 
 
 class RemainingWork(NamedTuple):
-    """What is left to do of a work item: everything from its shard `first_shard` on.
+    """The remaining work of an item: all its shards from `first_shard` on.
 
     Attributes:
-        item: its name.
-        chunk: the address of the object that holds it.
-        rows_per_shard: rows that end a shard, as the item's plan has it.
-        bytes_per_shard: bytes that do, likewise.
-        first_shard: the first that is left.
-        folder: where relative addresses of files begin. Workers have working directories of their own. Plans keep
-            addresses as given: a resume may be in another directory, and must find its inputs in the plan.
+        item: name of the item.
+        chunk: the file of the plan that contains the item.
+        rows_per_shard: maximum number of rows per shard in the item's plan.
+        bytes_per_shard: maximum number of bytes per shard in the item's plan.
+        first_shard: the first shard that is not committed.
+        folder: the folder that relative paths of files start from, because workers have other working directories.
+            Plans store paths as the user wrote them, so a resume finds them again.
     """
 
     item: str
@@ -89,25 +90,25 @@ class RemainingWork(NamedTuple):
     folder: str
 
     def read_item(self, session: str) -> WorkItem:
-        """Read the item from its plan; its addresses become absolute.
+        """Read the item from its plan, and make its paths absolute.
 
         Args:
-            session: whose work it is: within one session a plan is read once.
+            session: name of the session. Within a session a file of a plan is read once.
 
         Raises:
-            StorageError: it cannot be read.
+            StorageError: the plan cannot be read or is damaged.
         """
         item = _items_of(self.chunk, session).get(self.item)
         if item is None:
-            raise StorageError(f"{self.chunk}: expected the work item {self.item}, found none of this name; restore it")
+            raise StorageError(f"{self.chunk}: the work item {self.item} is missing in this plan; restore the file")
         return replace(item, files=tuple(replace(f, uri=objects.absolute(f.uri, self.folder)) for f in item.files))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The work items of one generation, and when their shards end.
+    """The work items of one generation, and the sizes of their shards.
 
-    `chunks` are the addresses of the objects that hold its lines, in order.
+    `chunks` are the files that contain its lines, in order.
     """
 
     generation: int
@@ -116,11 +117,15 @@ class Plan:
     chunks: tuple[str, ...]
 
     def items(self) -> Iterator[WorkItem]:
-        """Every work item."""
+        """Yield all work items."""
         return (item for _, chunk in self._read() for item in chunk.items)
 
     def remaining(self, shards_done: Callable[[str], int | None]) -> Iterator[RemainingWork]:
-        """What is left of every item, given by its name how many shards are done, or None for all."""
+        """Yield the remaining work of all items.
+
+        Args:
+            shards_done: returns the number of committed shards of an item, by its name; None if all are committed.
+        """
         folder = os.getcwd()
         for uri, chunk in self._read():
             for item in chunk.items:
@@ -128,11 +133,11 @@ class Plan:
                     yield RemainingWork(item.name, uri, self.rows_per_shard, self.bytes_per_shard, done, folder)
 
     def left_out(self) -> Iterator[str]:
-        """Inputs that a limit left out: they are known, and no later generation takes them up."""
+        """Yield the inputs that a limit left out. Later generations do not add them."""
         return (uri for _, chunk in self._read() for uri in chunk.left_out)
 
     def add_to(self, inventory: Inventory) -> None:
-        """Let the inventory know what is planned."""
+        """Add the planned files to the inventory."""
         for _, chunk in self._read():
             for item in chunk.items:
                 inventory.add_planned(item.files, parts=item.kind == "table")
@@ -148,9 +153,9 @@ MakeWorkItems = Callable[[Iterable[StoredFile], int], Iterable[WorkItem]]
 def load_or_extend_plans(
     output: str, inventory: Inventory, make_work_items: MakeWorkItems, rows_per_shard: int, bytes_per_shard: int = 2**29
 ) -> list[Plan]:
-    """The plans of every generation, after adding one for the inputs that no plan has yet.
+    """Return the plans of all generations, after adding a generation for new inputs.
 
-    Of several drivers that add a generation at once one wins, and all go on with its plan.
+    If several drivers add a generation at the same time, one wins, and all use its plan.
 
     Args:
         output: the run's output folder.
@@ -160,7 +165,7 @@ def load_or_extend_plans(
         bytes_per_shard: likewise.
 
     Raises:
-        InputError: an input changed under its name since it was planned, or a table's parts were rewritten.
+        InputError: the content of an input changed since it was planned, or parts of a table were rewritten.
     """
     while True:
         plans = read_plans(output)
@@ -175,7 +180,7 @@ def load_or_extend_plans(
 
 
 def read_plans(output: str) -> list[Plan]:
-    """The stored plans, by generation.
+    """Read the stored plans, in the order of generations.
 
     Raises:
         StorageError: a plan is damaged.
@@ -184,7 +189,7 @@ def read_plans(output: str) -> list[Plan]:
     while objects.exists(uri := _plan_uri(output, len(plans))):
         own = _read_chunk(uri)
         if not (own.rows_per_shard and own.bytes_per_shard):
-            raise StorageError(f"{uri}: expected a plan that states when a shard ends, found none; restore it")
+            raise StorageError(f"{uri}: this plan is damaged (it lacks the size of shards); restore the file")
         chunks = (objects.join(scratch(output), name) for name in own.chunks)
         plans.append(Plan(len(plans), own.rows_per_shard, own.bytes_per_shard, (*chunks, uri)))
     return plans
@@ -203,7 +208,7 @@ def _lines(
 
 
 def _write_plan(output: str, generation: int, size: dict[str, int], lines: Iterable[tuple[int, str]]) -> None:
-    """Write a plan unless there is one; what was written of a plan that lost is named by nobody."""
+    """Write a plan unless it exists. If another driver wins, the chunks written here are not referenced."""
     chunks: list[str] = []
     held: list[str] = []
     files = 0
@@ -233,7 +238,7 @@ def _item(values: dict[str, Any]) -> WorkItem:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """What an object of a plan holds; the header's values are those of the plan's own object."""
+    """The content of a file of a plan. Only the plan's main file has header values."""
 
     items: list[WorkItem]
     left_out: list[str]
@@ -244,12 +249,12 @@ class _Chunk:
 
 @lru_cache(maxsize=2)
 def _items_of(chunk: str, session: str) -> dict[str, WorkItem]:
-    """The items of a chunk by name: a worker's next item is mostly in the same one."""
+    """The items of a chunk by name. They are cached, because a worker's next item is usually in the same chunk."""
     return {item.name: item for item in _read_chunk(chunk).items}
 
 
 def _read_chunk(uri: str) -> _Chunk:
-    """Read an object of a plan.
+    """Read a file of a plan.
 
     Raises:
         StorageError: it is damaged.
@@ -261,4 +266,4 @@ def _read_chunk(uri: str) -> _Chunk:
         items = [_item(line) for line in lines if "left_out" not in line]
         return _Chunk(items, left_out, **header)
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(f"{uri}: expected a stored plan, found: {error}; restore it") from None
+        raise StorageError(f"{uri}: this plan is damaged ({error}); restore the file") from None

@@ -1,7 +1,7 @@
-"""One attempt at a work item: its rows, read and computed shard by shard, and cut into pieces.
+"""Read and compute the rows of a work item, shard by shard, and yield them as pieces.
 
-Guarantees: every attempt yields the same pieces in the same order, since their boundaries follow from the rows as the
-source counts them. A shard over which a worker died is read and computed in child processes; all others are not.
+Guarantees: every attempt yields the same pieces in the same order, because their boundaries follow from the rows of the
+source. A shard during which a worker died is processed in child processes. All other shards are not.
 """
 
 import logging
@@ -28,20 +28,20 @@ Flow = Callable[[Iterable[Outcome]], Iterator[Outcome]]
 
 @dataclass
 class Reading:
-    """An attempt at an item.
+    """One attempt at a work item.
 
     Attributes:
-        source: where rows come from.
-        item: what is read.
-        size: when shards and pieces end.
-        stages: what is done with the rows.
-        schema: the columns of the rows that come out.
-        flow: takes outcomes through the opened stages.
-        attempt: its marker.
-        position: rows of the item before the first shard that is read.
-        limits: what one row may take.
-        watchdog: ends this process when it makes no progress.
-        prefetches: whether chunks are read in a thread while others are computed.
+        source: the source of rows.
+        item: the work item.
+        size: the sizes of shards and pieces.
+        stages: the stages.
+        schema: the schema of the computed rows.
+        flow: passes outcomes through the opened stages.
+        attempt: the attempt marker.
+        position: number of rows of the item before the first shard to read.
+        limits: the limits per row.
+        watchdog: kills this process if it makes no progress.
+        prefetches: whether to prefetch chunks in a thread.
     """
 
     source: Source
@@ -57,7 +57,7 @@ class Reading:
     prefetches: bool = False
 
     _ended = False
-    """Whether the item ends with the shard that was read last."""
+    """Whether the last shard that was read is the last of the item."""
 
     def pieces(self, first: int) -> Iterator[Piece]:
         """Yield the pieces of the item from shard `first` on."""
@@ -89,7 +89,7 @@ class Reading:
     def _reader(self, first: int) -> Iterator["_Chunks"]:
         chunks = self.source.read(self.item, self.size, first, self.attempt.failed)
         with ExitStack() as stack:
-            # What kills in reading must not do so ahead, before the shards that came earlier are written.
+            # No prefetching after a death: a row must not crash the reader before earlier shards are written.
             if self.prefetches and not self.attempt.deaths:
                 chunks = stack.enter_context(read_ahead(chunks))
             yield _Chunks(chunks)
@@ -97,8 +97,8 @@ class Reading:
     def _plain(self, chunks: "_Chunks", shard: int) -> Iterator[tuple[int, Outcome]]:
         if shard and (chunks.next is None or chunks.next.shard != shard):
             raise InputError(
-                f"{self.item.files[0].uri}: no rows of shard {shard} are there, although the shards before it are; "
-                "the input is not the one that this run was planned for. Restore it, then --resume"
+                f"{self.item.files[0].uri}: the input ends before shard {shard}, so it changed since this run was "
+                "planned. Restore it and run again with --resume"
             )
         while chunks.next is not None and chunks.next.shard == shard:
             piece = chunks.next.piece
@@ -108,14 +108,14 @@ class Reading:
         self._ended = chunks.next is None
 
     def _isolated(self, shard: int) -> Iterator[tuple[int, Outcome]]:
-        """The outcomes of a shard over which a worker died, through child processes."""
+        """Yield the outcomes of a shard during which a worker died, computed in child processes."""
         logger.warning(
-            "%s/%d: a worker died over this shard; its rows are read and computed one at a time, in child processes",
+            "%s/%d: a worker died during this shard; processing its rows one at a time in child processes",
             self.item.name,
             shard,
         )
         isolation = Isolation(self.source, self.stages, self.schema, self.limits, self.attempt.failed)
-        # The children have limits of their own.
+        # The watchdog is suspended, because the children have their own limits.
         with isolation, self.watchdog.suspended():
             self._ended = True
             for chunk in isolation.read(self.item, self.size, shard, self.position):
@@ -129,14 +129,14 @@ class Reading:
 
 
 class _Chunks:
-    """The chunks of an item. The next one is read before it is asked for, which shows where pieces and shards end."""
+    """The chunks of an item, with a look at the next one, which shows where pieces and shards end."""
 
     def __init__(self, chunks: Iterator[Chunk]) -> None:
         self._chunks = chunks
         self.next = next(chunks, None)
 
     def of_piece(self, shard: int, piece: int) -> Iterator[Outcome]:
-        """The outcomes of one piece, the next one that has any."""
+        """Yield the outcomes of a piece, which must be the next one."""
         while self.next is not None and (self.next.shard, self.next.piece) == (shard, piece):
             yield self.next.outcome
             self.next = next(self._chunks, None)

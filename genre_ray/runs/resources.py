@@ -1,8 +1,8 @@
-"""What a job asks the cluster for: requested, never detected.
+"""Request resources from the cluster.
 
-A job names what one worker reserves. Ray, and the cluster's autoscaler where there is one, bring it. Two things are
-left to do here: ask the autoscaler early enough for all workers, and say in the log what a job waits for.
-`genre_ray.runs.capacity` refuses what no node can ever satisfy.
+A job states the resources of a worker, and Ray and its autoscaler provide them. This module requests all workers early
+from the autoscaler, and logs what a job waits for. `genre_ray.runs.capacity` refuses requests that no node can ever
+satisfy.
 """
 
 import logging
@@ -19,24 +19,24 @@ from genre_ray.runs.stages import Resources
 logger = logging.getLogger(__name__)
 
 FIRST_LINE_S, LINE_EVERY_S = 10.0, 60.0
-"""When a job that waits says so in the log: for the first time, and then again."""
+"""Seconds until a waiting job logs what it waits for, and between further lines."""
 
 REQUEST_EVERY_S = 2.0
-"""Shorter than the autoscaler's own period of 5 s, so that it sees our request between Ray Data's."""
+"""Seconds between requests. The autoscaler's period is 5 s, so it sees our request between Ray Data's."""
 
 
 @contextmanager
 def requested(wanted: Callable[[], Mapping[Resources, int]]) -> Iterator[None]:
-    """Ask the cluster's autoscaler for workers for as long as the block runs.
+    """Request workers from the cluster's autoscaler while the block runs.
 
-    Ray Data starts no more tasks than the present nodes have room for, so that by itself it brings one node after
-    another, half a minute each. `request_resources` brings all of them at once. It holds one request for the whole
-    cluster, which Ray Data's coordinator replaces by its own at least every 20 s. So this sends the request again and
-    again; if the driver is killed, the coordinator's next one releases the nodes.
+    By itself, Ray Data starts only as many tasks as the present nodes can run. Nodes would then start one after
+    another, which takes half a minute each. `request_resources` starts all of them at once. There is one such request
+    per cluster, and Ray Data's coordinator replaces it at least every 20 s, so it is sent repeatedly. If the driver is
+    killed, the coordinator's next request releases the nodes.
 
     Args:
-        wanted: returns how many workers of each kind are wanted now. It is called every `REQUEST_EVERY_S` seconds, in
-            a thread, so the number can fall as the work ends.
+        wanted: returns how many workers of each kind are needed now. It is called every `REQUEST_EVERY_S` seconds in a
+            thread, so the number can decrease as the work ends.
     """
     if cluster.started_here():
         yield
@@ -57,17 +57,17 @@ def requested(wanted: Callable[[], Mapping[Resources, int]]) -> Iterator[None]:
         try:
             request_resources(bundles=[])
         except Exception as error:
-            # The cluster may be gone, which must not hide why.
-            logger.warning("the cluster did not take back the request for workers: %s", error)
+            # The cluster may have stopped, and this error must not hide the reason.
+            logger.warning("cannot withdraw the request for workers: %s", error)
 
 
 @contextmanager
 def heartbeat(waits_for: Callable[[], str | None]) -> Iterator[None]:
-    """Log what is waited for, after `FIRST_LINE_S` and then every `LINE_EVERY_S` seconds, while the block runs.
+    """Log what the job waits for, after `FIRST_LINE_S` and then every `LINE_EVERY_S` seconds, while the block runs.
 
     Args:
-        waits_for: returns what the job waits for, e.g. `1 GPU for score` (see `describe`), or None if it does not
-            wait. It is called in a thread.
+        waits_for: returns what the job waits for, e.g. `1 GPU for score` (see `describe`), or None if it does not wait.
+            It is called in a thread.
     """
 
     def line() -> None:
@@ -75,12 +75,12 @@ def heartbeat(waits_for: Callable[[], str | None]) -> Iterator[None]:
         if awaited is not None:
             logger.info("waiting for %s: %s", awaited, describe_cluster())
 
-    with repeated(line, LINE_EVERY_S, first_s=FIRST_LINE_S, name="asking what the cluster has"):
+    with repeated(line, LINE_EVERY_S, first_s=FIRST_LINE_S, name="querying the cluster's resources"):
         yield
 
 
 def describe(worker: Resources, name: str, workers: int = 1) -> str:
-    """Return what `workers` workers reserve together and for whom, e.g. `2 CPUs and 1 GPU for score`."""
+    """Describe what some workers reserve together, e.g. `2 CPUs and 1 GPU for score`."""
     parts = [_counted(worker.cpus * workers, "CPU")] if worker.cpus or not worker.gpus else []
     parts += [_counted(worker.gpus * workers, "GPU")] if worker.gpus else []
     parts += [f"{worker.memory_mib * workers} MiB"] if worker.memory_mib else []
@@ -88,18 +88,18 @@ def describe(worker: Resources, name: str, workers: int = 1) -> str:
 
 
 def describe_cluster() -> str:
-    """Return what the cluster has now, and whether more may come."""
+    """Describe the cluster's current resources, and whether it may grow."""
     total, free = ray.cluster_resources(), ray.available_resources()
     parts = [
         f"{_counted(total.get(kind, 0), kind)}{f' ({free.get(kind, 0):g} free)' if total.get(kind) else ''}"
         for kind in ("CPU", "GPU")
     ]
     if cluster.started_here():
-        more = "no more will come"
+        more = "it will not grow"
     elif capacity.configured():
-        more = "its autoscaler may bring more"
+        more = "its autoscaler may add nodes"
     else:
-        more = "an autoscaler, if it has one, may bring more"
+        more = "it may grow if it has an autoscaler"
     return f"the cluster has {' and '.join(parts)} now; {more}"
 
 

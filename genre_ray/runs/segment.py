@@ -1,12 +1,12 @@
-"""A segment: neighbouring stages of a chain that run in one process, as one operator of Ray Data.
+"""A segment: consecutive stages of a chain that run in one process, as one operator of Ray Data.
 
-The first segment reads work items; a later one takes the pieces of the segment before. The last segment writes parts
-and yields a row of `pieces.WRITTEN` for each piece; any other yields packed pieces. Within a segment rows move in small
-chunks and are never packed.
+The first segment reads work items; later ones receive pieces from the segment before. The last segment writes parts and
+yields a row with the schema `pieces.WRITTEN` for each piece; the others yield packed pieces. Within a segment, rows are
+passed in small chunks and never packed.
 
-Ray retries the task of a worker that died from its start, and matches what the task yields with what it yielded before
-by position alone. So a segment yields the same pieces in the same order each time. One that reads and writes yields an
-empty row for each shard that was committed meanwhile, and computes only the others.
+If a worker dies, Ray retries its task from the start, and matches its results with earlier ones by position. So a
+segment yields the same pieces in the same order each time. A segment that reads and writes yields an empty row for each
+shard that was committed in the meantime, and computes only the other shards.
 """
 
 import logging
@@ -35,24 +35,24 @@ from genre_ray.storage.tables import Part
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 64 * 2**20
-"""A piece ends with the rows that reach so many bytes as they are read: several are in the object store at once."""
+"""A piece ends when its rows reach this many bytes. Several pieces are in the object store at a time."""
 
 UNLIMITED = 2**62
 
 _opened: dict[str, dict[int, list[Compute]]] = {}
-"""The opened stages of this process, by session and segment: a process serves many tasks, and models load slowly."""
+"""The opened stages of this process, by session and segment. They are kept, because models load slowly."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """What all workers of one driver's run share.
+    """The values that all workers of one driver share.
 
     Attributes:
-        name: unique to the driver.
-        ledger: the arguments of `Ledger`: where the run is recorded.
-        limits: what one row may take.
-        prefetches: whether rows are read in a thread while others are computed: where there are fewer items than
-            cores, so that a core is to spare. Otherwise the thread would only take turns with the computing.
+        name: name of the session, unique per driver.
+        ledger: the arguments of the run's `Ledger`.
+        limits: the limits per row.
+        prefetches: whether to prefetch rows in a thread. This helps if there are fewer items than cores, so that a core
+            is free. Otherwise the thread would only take turns with the computation.
     """
 
     name: str
@@ -63,16 +63,16 @@ class Session:
 
 @dataclass(frozen=True)
 class Segment:
-    """Neighbouring stages with the same resources.
+    """Consecutive stages with the same resources.
 
     Attributes:
-        session: what it shares with all others.
-        index: its place among the segments of the run.
-        source: where rows come from; None for all but the first segment.
-        stages: what is done with them.
-        schema: the columns of the rows that come out.
-        writes: whether it is the last.
-        resources: what one worker reserves.
+        session: the session.
+        index: its position among the segments of the run.
+        source: the source of rows; None except for the first segment.
+        stages: the stages.
+        schema: the schema of the computed rows.
+        writes: whether it is the last segment, which writes parts.
+        resources: the resources that one worker reserves.
     """
 
     session: Session
@@ -85,20 +85,20 @@ class Segment:
 
     @property
     def name(self) -> str:
-        """What it does, as Ray shows it in its dashboard and logs; its metrics take ASCII alone."""
+        """The name that Ray shows in its dashboard and logs. It is ASCII, because Ray's metrics require that."""
         names = [self.source.name] if self.source else []
         return " -> ".join([*names, *(stage.name for stage in self.stages), *(["write"] if self.writes else [])])
 
     @property
     def attempts_uri(self) -> str:
-        """The folder of its attempt markers: empty until its first worker begins."""
+        """The folder of its attempt markers, which is empty until its first worker starts."""
         return attempts_folder(self.session.ledger[0], self.session.name, self.index)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Yield what comes of a batch of work items, or of packed pieces; an error is a row as well."""
+        """Process a batch of work items or of packed pieces, and yield rows. An error is yielded as a row too."""
         keep_freed_memory()
         try:
-            # Before any watchdog: to load a model takes as long as it takes.
+            # Before the watchdog starts, because loading a model may take any time.
             self._open()
             if self.source is None:
                 for piece in unpack(batch):
@@ -109,7 +109,7 @@ class Segment:
         except GenreRayError as error:
             yield failure(error)
         except MemoryError:
-            # As any other death: the next attempt finds the row.
+            # Die like after a crash, so that the next attempt isolates the row.
             os._exit(OUT_OF_MEMORY)
 
     def _run_item(self, work: RemainingWork, source: Source) -> Iterator[pa.Table]:
@@ -119,7 +119,7 @@ class Segment:
             ledger = Ledger(*self.session.ledger)
             committed, is_complete = ledger.progress(work.item)
             if self.writes:
-                # What was yielded before is asked for again, by position.
+                # Ray skips as many results as the earlier attempt yielded, so committed shards need a row too.
                 for shard in range(first, committed):
                     yield committed_row(Place(work.item, shard, 0, True, False))
                 if is_complete:
@@ -145,7 +145,7 @@ class Segment:
         with watchdog:
             for piece in reading.pieces(first):
                 row = self._finished(piece)
-                # Before it is handed on: whoever takes it may be slow, and a death meanwhile is not this shard's.
+                # Before yielding, because the receiver may be slow, and a death during that is not due to this shard.
                 watchdog.pause()
                 if piece.place.ends_item:
                     attempt.finish()
@@ -155,13 +155,13 @@ class Segment:
                 watchdog.progress()
 
     def _run_piece(self, piece: Piece) -> pa.Table:
-        """A piece of the segment before, through the stages of this one."""
+        """Compute a piece from the segment before."""
         place, rows = piece.place, piece.outcome.accepted
         name = f"{shard_name(place.item, place.shard)}-{place.piece:03d}"
         attempt = begin_attempt(self.attempts_uri, name)
         with Watchdog(self._stall_s(remote=False)) as watchdog:
             if attempt.deaths:
-                logger.warning("%s: a worker died over this piece; its rows are computed one at a time", name)
+                logger.warning("%s: a worker died during this piece; processing its rows one at a time", name)
                 isolation = Isolation(None, self.stages, self.schema, self.session.limits)
                 with watchdog.suspended(), isolation:
                     computed = isolation.compute(rows)
@@ -186,7 +186,7 @@ class Segment:
         return opened[self.index]
 
     def _flow(self, outcomes: Iterable[Outcome], watchdog: Watchdog) -> Iterator[Outcome]:
-        """The outcomes of a piece through all stages, each of which gets as many rows at once as it asks for."""
+        """Pass the outcomes of a piece through all stages, with the number of rows per call that each stage wants."""
         flowing = iter(outcomes)
         for stage, opened in zip(self.stages, self._open(), strict=True):
             flowing = _through(flowing, opened, stage.rows_per_call, watchdog)
@@ -208,7 +208,7 @@ class Segment:
 def _through(
     outcomes: Iterator[Outcome], stage: Compute, rows_per_call: int | None, watchdog: Watchdog
 ) -> Iterator[Outcome]:
-    """The outcomes of a shard after one more stage; up to `rows_per_call` rows are gathered for each call of it."""
+    """Pass outcomes through one stage, collecting up to `rows_per_call` rows for each call."""
     held: list[Outcome] = []
     count = 0
 

@@ -1,8 +1,8 @@
-"""A job as a chain: a source reads work items, stages compute tables from tables, a writer writes shards.
+"""The interfaces of a job's chain: a source reads work items, stages process tables, and a writer writes shards.
 
-The rows of a work item fall into *shards*: consecutive rows, numbered from 0, of which each is committed as a whole. A
-shard ends after `ShardSize.rows` rows, or before the row that would take it past `ShardSize.bytes`. So the boundaries
-follow from the item's content alone, and every attempt at an item finds the same shards.
+The rows of a work item form *shards* of consecutive rows, numbered from 0. A shard is committed as a whole. It ends
+after `ShardSize.rows` rows, or before the row with which it would exceed `ShardSize.bytes`. So the boundaries follow
+from the content of the item, and every attempt finds the same shards.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,12 +20,12 @@ Compute = Callable[[pa.Table], Outcome]
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker of a stage reserves.
+    """The resources that one worker of a stage reserves.
 
     Attributes:
-        cpus: CPU cores.
-        gpus: GPUs; a fraction lets several workers share one.
-        memory_mib: memory in MiB that the scheduler sets aside; 0 for none.
+        cpus: number of CPU cores.
+        gpus: number of GPUs; with a fraction, several workers share a GPU.
+        memory_mib: memory in MiB; 0 to reserve no memory.
     """
 
     cpus: float = 1.0
@@ -41,12 +41,12 @@ class Resources:
 
 @dataclass(frozen=True)
 class ShardSize:
-    """When a shard ends.
+    """The maximum sizes of a shard and of a piece.
 
     Attributes:
-        rows: rows of a shard; only an item's last shard, or one that ends by its bytes, has fewer.
-        bytes: bytes of the rows as the source reads them; a single larger row is a shard of its own.
-        piece_bytes: likewise, bytes that end a piece of a shard.
+        rows: maximum number of rows of a shard.
+        bytes: maximum bytes of a shard's rows, as the source reads them. A single larger row forms its own shard.
+        piece_bytes: a piece ends when its rows reach this many bytes.
     """
 
     rows: int
@@ -55,11 +55,11 @@ class ShardSize:
 
 
 class ShardCounter:
-    """Assigns the rows of an item to shards and pieces, one row after another.
+    """Assigns the rows of an item to shards and pieces, in order.
 
     Attributes:
-        shard: the shard of the row that was added last.
-        piece: its piece of the shard, counted from 0.
+        shard: the shard of the last row.
+        piece: the piece of the last row in its shard, from 0.
     """
 
     def __init__(self, size: ShardSize) -> None:
@@ -68,7 +68,7 @@ class ShardCounter:
         self._rows = self._bytes = self._piece_bytes = 0
 
     def add(self, row_bytes: int) -> int:
-        """Return the shard of the item's next row, which is `row_bytes` long as the source reads it."""
+        """Add the next row, which has `row_bytes` bytes, and return its shard."""
         if self._rows == self.size.rows or (self._rows and self._bytes + row_bytes > self.size.bytes):
             self.shard, self.piece = self.shard + 1, 0
             self._rows = self._bytes = self._piece_bytes = 0
@@ -81,7 +81,7 @@ class ShardCounter:
 
 
 class Chunk(NamedTuple):
-    """Consecutive rows of one piece as a source reads them: a few MiB, since several chunks are held at once."""
+    """Consecutive rows of one piece, as a source reads them: a few MiB, because several are in memory at a time."""
 
     shard: int
     outcome: Outcome
@@ -89,11 +89,11 @@ class Chunk(NamedTuple):
 
 
 class Source(Protocol):
-    """Where rows come from. Picklable; reading an item again gives the same rows in the same order.
+    """A source of rows. It can be pickled, and reading an item again gives the same rows in the same order.
 
     Attributes:
         name: what it does, in a word or two, e.g. `read documents`.
-        schema: the columns of the rows that it reads; `source_uri` and `recording_id` are among them.
+        schema: the schema of its rows, which contains `source_uri` and `recording_id`.
     """
 
     @property
@@ -102,7 +102,7 @@ class Source(Protocol):
     def schema(self) -> pa.Schema: ...  # noqa: D102
 
     def list_inputs(self) -> Iterable[StoredFile]:
-        """List the inputs as they are now, in any order."""
+        """List the current inputs, in any order."""
         ...
 
     def make_work_items(self, files: Iterable[StoredFile], rows_per_shard: int) -> Iterable[WorkItem]:
@@ -118,32 +118,31 @@ class Source(Protocol):
         *,
         singly: bool = False,
     ) -> Iterator[Chunk]:
-        """Yield the rows of `item` from `first_shard` on, in order; rows before it are passed over.
+        """Yield the rows of `item` from `first_shard` on, in order. Earlier rows are skipped.
 
         Args:
-            item: what to read.
-            size: when a shard ends.
-            first_shard: the first shard that is wanted.
-            failed: rows, by their position in the item, that cannot be read because reading them ended the process
-                before. The row becomes a rejected row, unread; where what follows cannot be read without it, the item
-                ends there.
-            singly: yield chunks of one row, and read nothing before it is asked for.
+            item: the item to read.
+            size: the sizes of shards and pieces.
+            first_shard: the first shard to yield.
+            failed: rows that crash the process when they are read, by their position in the item. Such a row is
+                rejected without reading it. If later rows cannot be read without it, the item ends there.
+            singly: yield chunks of one row, and read each row only when it is requested.
 
         Raises:
-            InputError: an input is gone, or is not the one that was planned.
-            StorageError: the store does not answer, which says nothing about the rows.
+            InputError: an input was removed or changed.
+            StorageError: the store does not respond, which says nothing about the rows.
         """
         ...
 
 
 class Stage(Protocol):
-    """What is done with rows: tables in, tables out. Picklable; a model is loaded by `open`, in the worker.
+    """A step that converts tables to tables. It can be pickled; `open` loads what it needs in the worker.
 
     Attributes:
         name: what it does, in a word or two, e.g. `parse`.
-        schema: the columns of the rows that it accepts.
-        resources: what a worker of it reserves; None for the job's default, one worker's CPUs.
-        rows_per_call: how many rows it wants at once, as far as the shard has them; None for rows as they come.
+        schema: the schema of its accepted rows.
+        resources: the resources that a worker reserves; None for the job's default, which is the CPUs of one worker.
+        rows_per_call: the number of rows per call, if the shard has as many; None for any number.
     """
 
     @property
@@ -156,20 +155,20 @@ class Stage(Protocol):
     def rows_per_call(self) -> int | None: ...  # noqa: D102
 
     def open(self) -> Compute:
-        """Load what the stage needs; return the function that turns a table into an outcome with as many rows.
+        """Load what the stage needs, and return the function that processes a table.
 
-        The function is never called with an empty table.
+        The function returns an outcome with as many rows as the table. It is never called with an empty table.
         """
         ...
 
 
 def open_stages(stages: Sequence[Stage]) -> list[Compute]:
-    """Open every stage, in order; each returned function checks that no row is lost or made."""
+    """Open all stages in order. Each returned function checks that the number of rows stays the same."""
     return [_checked(stage, stage.open()) for stage in stages]
 
 
 def compute(opened: Sequence[Compute], rows: pa.Table) -> Outcome:
-    """Take `rows` through all stages; the rejected rows of each stage are kept together."""
+    """Pass rows through all stages, and collect the rejected rows of all of them."""
     rejected = [rejections([])]
     for stage in opened:
         rows, more = stage(rows)

@@ -1,8 +1,8 @@
-"""Whether tables and runs at rest are what they were when they were written.
+"""Verify that tables and runs are complete and undamaged.
 
-The log of a table has the size and the number of rows of each part. A part that genre_ray wrote has its checksum in its
-name, a compacted part has it in the log (`genre_ray.runs.compact`). Parts that another program wrote have none: their
-size, rows and pages are checked, and they are counted apart.
+The log of a table contains the size and the number of rows of each part. The checksum of a part is in its name, or in
+the log for compacted parts (`genre_ray.runs.compact`). Parts of other programs have no checksum. Their size, rows and
+pages are checked instead, and they are counted separately.
 """
 
 import hashlib
@@ -27,20 +27,20 @@ from genre_ray.storage.transactions import LOG, Table
 
 THREADS = 4
 _SHARD = re.compile(r"\d{4}-.+-\d{5,}")
-"""What `shard_name` gives: an item is named `generation-name`. Compacted parts are named `part-…`."""
+"""Matches the result of `shard_name`. The name of an item is `generation-name`. Compacted parts are named `part-…`."""
 
 
 @dataclass
 class Finding:
-    """What was found about one table, bundle or run; it is sound when there is no `damage`.
+    """The result of verifying one table, bundle or run. It is undamaged if `damage` is empty.
 
     Attributes:
-        uri: what was looked at.
-        kind: table, bundle or run.
-        counts: what was counted, e.g. `rows`, `parts`, `by_checksum`.
-        damage: a sentence each.
-        orphans: files that no version names.
-        unfinished: whether a sentence of `damage` only says that a run has work left.
+        uri: the table, bundle or run.
+        kind: `table`, `bundle` or `run`.
+        counts: the numbers that were counted, e.g. `rows`, `parts`, `by_checksum`.
+        damage: one sentence per damage.
+        orphans: part files that no version of the table refers to.
+        unfinished: whether one sentence in `damage` only says that the run is not complete.
     """
 
     uri: str
@@ -52,21 +52,21 @@ class Finding:
 
     @property
     def is_broken(self) -> bool:
-        """Whether something is damaged that no resume will repair."""
+        """Whether there is damage that a resume cannot repair."""
         return len(self.damage) > self.unfinished
 
     def summary(self) -> dict[str, Any]:
-        """The finding as plain JSON values."""
+        """The finding as JSON values."""
         state = "damaged" if self.damage else "sound"
         return {"uri": self.uri, "kind": self.kind, "state": state, **self.counts, "orphans": len(self.orphans)}
 
 
 def verify(uri: str, limit: int | None = None) -> Iterator[Finding]:
-    """Check every table and run at or below `uri`.
+    """Verify all tables and runs in a folder.
 
     Args:
-        uri: a table, a run's output or a folder with any of them.
-        limit: read only so many parts of each table.
+        uri: a table, the output of a run, or a folder that contains them.
+        limit: maximum number of parts to read per table; None for all.
     """
     files = objects.list_files(uri)
     logs = roots(files, f"{LOG}/")
@@ -79,7 +79,7 @@ def verify(uri: str, limit: int | None = None) -> Iterator[Finding]:
 
 
 def roots(files: Sequence[StoredFile], mark: str) -> list[str]:
-    """The folders, relative to what was listed, that have a file whose name there begins with `mark`."""
+    """Return the folders, relative to the listed one, that contain a file whose relative name starts with `mark`."""
     found = set()
     for file in files:
         place = f"/{file.name}".find(f"/{mark}")
@@ -89,7 +89,7 @@ def roots(files: Sequence[StoredFile], mark: str) -> list[str]:
 
 
 def below(files: Sequence[StoredFile], folder: str) -> list[StoredFile]:
-    """The files below a folder of the listing, with names relative to it."""
+    """Return the listed files inside a folder, with names relative to it."""
     prefix = f"{folder}/" if folder else ""
     return [
         StoredFile(file.uri, file.name.removeprefix(prefix), file.size, file.version)
@@ -99,13 +99,19 @@ def below(files: Sequence[StoredFile], folder: str) -> list[StoredFile]:
 
 
 def verify_table(uri: str, listed: Sequence[StoredFile], limit: int | None = None) -> Finding:
-    """Compare a table's log with the files that were listed before it is read."""
+    """Verify a table: compare its log with its files.
+
+    Args:
+        uri: the table.
+        listed: its files, listed before the log is read, so that a new file is not taken for an orphan.
+        limit: maximum number of parts to read; None for all.
+    """
     finding = Finding(uri, "table")
     try:
         table = tables.open_table(uri)
         parts, named = tables.parts_of(table), history.named_parts(uri) | _promised(uri)
     except (GenreRayError, ValueError) as error:
-        finding.damage.append(f"{uri}: expected a readable log, found: {error}")
+        finding.damage.append(f"{uri}: the table's log cannot be read: {error}")
         return finding
     unnamed = (f for f in listed if f.name.endswith(".parquet") and not f.name.startswith(f"{LOG}/"))
     finding.orphans = [file.uri for file in unnamed if file.name not in named]
@@ -119,20 +125,20 @@ def verify_table(uri: str, listed: Sequence[StoredFile], limit: int | None = Non
 
 
 def _promised(uri: str) -> set[str]:
-    """Parts of a shard whose rejected rows are in and whose data a resume will commit."""
+    """The data parts of shards of which only the rejected rows are committed. A resume will commit them."""
     rejected = objects.join(uri.rstrip("/").rpartition("/")[0] or ".", "rejected")
     return history.noted_parts(rejected) if tables.is_table(rejected) else set()
 
 
 def recorded_checksums(table: Table, parts: Iterable[Part]) -> dict[str, int]:
-    """The checksums that the table's log has of parts, by path; of parts whose names carry none."""
+    """Return the checksums in the table's log, by path, of parts whose names contain none."""
     unnamed = [part.path for part in parts if history.named_checksum(part.path) is None]
     versions = {path: table.transaction_version(history.checksum_mark(path)) for path in unnamed}
     return {path: version for path, version in versions.items() if version is not None}
 
 
 def parts_damage(uri: str, parts: Sequence[Part], recorded: Mapping[str, int]) -> list[str]:
-    """A sentence for each of a table's parts that is not as the log and the checksums have it."""
+    """Return a sentence for each part that differs from the log or from its checksum."""
     with ThreadPoolExecutor(THREADS) as pool:
         damage = list(pool.map(lambda part: _part_damage(uri, part, recorded.get(part.path)), parts))
     return [f"{objects.join(uri, part.path)}: {why}" for part, why in zip(parts, damage, strict=True) if why]
@@ -149,32 +155,32 @@ def _part_damage(uri: str, part: Part, recorded: int | None) -> str | None:
         return f"expected {part.size} bytes, found {len(content)}"
     named = history.named_checksum(part.path)
     if named is not None and hashlib.sha256(content).hexdigest()[:32] != named:
-        return f"altered: expected a SHA-256 that begins with {named}"
+        return f"changed: its SHA-256 does not start with {named}"
     if recorded is not None and history.checksum(content) != recorded:
-        return "altered: its SHA-256 is not the one that the log has"
+        return "changed: its SHA-256 differs from the one in the log"
     try:
         parquet = pq.ParquetFile(pa.BufferReader(content))
         by_checksum = named is not None or recorded is not None
         batches = () if by_checksum else parquet.iter_batches(batch_size=tables.ROW_GROUP_ROWS)
         rows = parquet.metadata.num_rows if by_checksum else sum(batch.num_rows for batch in batches)
     except (pa.ArrowException, OSError) as error:
-        return f"expected Parquet, found: {error}"
+        return f"not a valid Parquet file: {error}"
     return None if rows == part.rows else f"expected {part.rows} rows, found {rows}"
 
 
 def verify_run(output: str, names: Sequence[str]) -> Finding:
-    """Check that every shard of the plan is committed once, with all the rows that the log states for it.
+    """Verify a run: every shard of the plan is committed once, with the number of rows that the log states.
 
-    Compaction merges parts of several shards. Where it did, the rows of both tables are compared in total.
+    If compaction merged parts of several shards, only the total number of rows of both tables is compared.
 
     Args:
-        output: the run's.
-        names: the tables in it, but for the rejected one: a run has one.
+        output: the output of the run.
+        names: the tables in it, except for the rejected table. A run has one.
     """
     finding = Finding(output, "run")
     if len(names) != 1:
         found = ", ".join(names) or "none"
-        finding.damage.append(f"{output}: expected one table beside the rejected one, found {found}")
+        finding.damage.append(f"{output}: expected one table besides the rejected table, found {found}")
         return finding
     try:
         ledger, plans = Ledger.open(output, names[0]), read_plans(output)
@@ -191,16 +197,18 @@ def verify_run(output: str, names: Sequence[str]) -> Finding:
         finding.counts["rows_of_shards"], damage = _rows_damage(ledger, stated)
         finding.damage += damage
     except (GenreRayError, ValueError, KeyError) as error:
-        finding.damage.append(f"{output}: expected a run's tables and plan, found: {error}")
+        finding.damage.append(f"{output}: the run's tables or plans cannot be read: {error}")
         return finding
     if finding.counts["items_left"]:
-        finding.damage.append(f"{output}: {finding.counts['items_left']} work items are not complete; --resume the run")
+        finding.damage.append(
+            f"{output}: {finding.counts['items_left']} work items are not complete; continue the run with --resume"
+        )
         finding.unfinished = True
     return finding
 
 
 def old_orphans(finding: Finding, age_days: float) -> list[str]:
-    """The orphans that no live run can still commit: those that were written more than `age_days` ago."""
+    """Return the orphans that are older than `age_days`, which no running job will commit any more."""
     latest = time.time() - age_days * 86400
     return [uri for uri in finding.orphans if (written := objects.modified_s(uri)) is not None and written <= latest]
 
@@ -208,7 +216,7 @@ def old_orphans(finding: Finding, age_days: float) -> list[str]:
 def _statement_damage(
     output: str, item: WorkItem, rows_per_shard: int, rows_in: Sequence[int], complete: bool
 ) -> Iterator[str]:
-    """What is wrong with the rows that the log states for the shards of an item."""
+    """Yield what is wrong with the numbers of rows that the log states for the shards of an item."""
     for index, count in enumerate(rows_in):
         if count > rows_per_shard:
             shard = shard_name(item.name, index)
@@ -218,14 +226,17 @@ def _statement_damage(
 
 
 def _rows_damage(ledger: Ledger, stated: Mapping[str, int]) -> tuple[str, list[str]]:
-    """Compare the rows of a run with those that its log states; return (how it was done, what is wrong).
+    """Compare the numbers of rows in the parts of a run with those in its log.
 
     Args:
-        ledger: the run's.
-        stated: rows of each committed shard.
+        ledger: the ledger of the run.
+        stated: number of rows of each committed shard, by the log.
+
+    Returns:
+        How they were compared, and what is wrong.
     """
     by_shard: Counter[str] = Counter()
-    others = []  # rows of parts that hold no single shard
+    others = []  # rows of parts that contain several shards
     for part in ledger.parts():
         name = history.shard_of(part.path)
         if _SHARD.fullmatch(name) and history.named_checksum(part.path) is not None:
@@ -239,7 +250,7 @@ def _rows_damage(ledger: Ledger, stated: Mapping[str, int]) -> tuple[str, list[s
     for shard in sorted(stated.keys() | by_shard.keys()):
         found = by_shard[shard] + ledger.erased(shard)
         fewest, most = (stated[shard],) * 2 if shard in stated else (0, _rows_of_uncommitted(ledger, shard))
-        # A shard without a part of its own may be in a compacted one.
+        # A shard without its own part may be in a compacted part.
         if found > most or (found < fewest and not compacted):
             damage.append(f"{ledger.output}: shard {shard}: {_expected(fewest, most)}, found {found}")
     if not compacted:
@@ -254,11 +265,11 @@ def _rows_damage(ledger: Ledger, stated: Mapping[str, int]) -> tuple[str, list[s
 
 
 def _rows_of_uncommitted(ledger: Ledger, shard: str) -> int:
-    """The most rows that a shard can have which the plan's items do not count as committed."""
+    """The maximum number of rows of a shard that the plan does not count as committed."""
     item, _, index = shard.rpartition("-")
     return ledger.rows_in(item, int(index)) or ledger.rows_to_commit(item, int(index))
 
 
 def _expected(fewest: int, most: int) -> str:
     count = str(most) if fewest == most else f"{fewest} to {most}"
-    return f"expected {count} rows kept, rejected or erased"
+    return f"expected {count} rows (accepted, rejected or erased)"

@@ -1,1 +1,1 @@
-"""Kinds of input as sources of rows: each lists, cuts and reads its inputs."""
+"""Sources of rows: documents, archives and tables. A source lists inputs, makes work items and reads them."""

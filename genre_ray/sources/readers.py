@@ -1,6 +1,6 @@
-"""Datasets of what the jobs read, for people who chain steps of their own with Ray Data.
+"""Ray Data datasets of documents and features tables, for your own programs.
 
-Importing this module imports `ray.data`, which takes a second; the jobs read through their sources instead.
+Importing this module imports `ray.data`, which takes a second. The jobs use sources directly instead.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ _UNLIMITED = ShardSize(2**62, 2**62)
 
 
 class RowSource(Protocol):
-    """What a task reads by: the part of `genre_ray.runs.stages.Source` that it needs."""
+    """The part of `genre_ray.runs.stages.Source` that a read task needs."""
 
     name: str
 
@@ -38,12 +38,12 @@ class RowSource(Protocol):
 
 
 class SourceDatasource(Datasource):
-    """The rows of a source, read by one task per work item.
+    """A Ray Data source that reads work items with one task per item.
 
     Args:
-        source: what reads the items.
+        source: reads the items.
         items: the work items, in order.
-        to_block: makes a block of what the source yields at a time.
+        to_block: converts a chunk of the source to a block of the dataset.
     """
 
     def __init__(self, source: RowSource, items: Sequence[WorkItem], to_block: ToBlock) -> None:
@@ -51,17 +51,17 @@ class SourceDatasource(Datasource):
         self.source, self.items, self.to_block = source, items, to_block
 
     def get_name(self) -> str:
-        """Return what is read; Ray's dashboard shows it after `Read`."""
+        """Return the name that Ray's dashboard shows after `Read`."""
         return self.source.name.removeprefix("read ").capitalize()
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Return None: how far an archive expands is not known before it is read."""
+        """Return None, because the size of an archive's content is not known before it is read."""
         return None
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
-        """Return one task per work item; nothing is read or listed here."""
+        """Return one read task per work item, without reading anything."""
         return [
             ReadTask(
                 partial(_blocks, self.source, item, self.to_block),
@@ -75,18 +75,18 @@ class SourceDatasource(Datasource):
 
 
 def read_items(source: RowSource, items: Sequence[WorkItem], to_block: ToBlock) -> Dataset:
-    """The rows of work items as a dataset, in blocks as the source yields them."""
+    """Make a dataset of the rows of work items, with one block per chunk of the source."""
     datasource = SourceDatasource(source, items, to_block)
     dataset: Dataset = ray.data.read_datasource(datasource, override_num_blocks=len(items))
     return dataset
 
 
 def read_documents(*inputs: str) -> Dataset:
-    """The documents under `inputs` as they are stored, rejected ones included.
+    """Make a dataset of the documents under `inputs`, before they are parsed, including rejected ones.
 
-    The columns are `name`, `source_uri`, `recording_id`, `payload`, `reason` and `detail`. A row either has a name and
-    a payload, or it was rejected at reading and has a reason and a detail. Inputs are listed here, and read by one task
-    per archive or group of files when the dataset is consumed.
+    The columns are `name`, `source_uri`, `recording_id`, `payload`, `reason` and `detail`. A row has either a name and
+    a payload, or a reason and a detail if it was rejected. Inputs are listed when this function is called. They are
+    read when the dataset is used, by one task per archive or group of files.
 
     >>> from ray.data.expressions import col
     >>> documents = read_documents("tests/data/emotify/documents.tar.zst")
@@ -100,9 +100,9 @@ def read_documents(*inputs: str) -> Dataset:
         inputs: folders, archives or files, local (on every node) or `s3://`.
 
     Raises:
-        InputError: an input has no documents.
+        InputError: an input contains no documents.
     """
-    # Workers have working directories of their own.
+    # Absolute, because workers have other working directories.
     source = DocumentSource(tuple(map(objects.absolute, inputs)))
     with Inventory(source.list_inputs()) as files:
         items = list(source.make_work_items(files, rows_per_shard=FILES_PER_ITEM))
@@ -110,7 +110,7 @@ def read_documents(*inputs: str) -> Dataset:
 
 
 def read_features(uri: str) -> Dataset:
-    """A features table as a dataset with the table's own columns, read by one task per part.
+    """Make a dataset of a features table, with the table's columns. One task reads each part.
 
     >>> rows = read_features("output/features")
     >>> rows.columns()[:3]
@@ -119,12 +119,12 @@ def read_features(uri: str) -> Dataset:
     2669
 
     Args:
-        uri: the table, as `ingest` writes it.
+        uri: the features table.
 
     Raises:
         InputError: there is no table, or it has no rows.
     """
-    # Workers have working directories of their own.
+    # Absolute, because workers have other working directories.
     source = TableRows(objects.absolute(uri))
     items = source.make_work_items(source.list_inputs(), tables.ROW_GROUP_ROWS)
     return read_items(source, items, _accepted)

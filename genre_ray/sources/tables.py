@@ -1,4 +1,4 @@
-"""A Delta table as a source of rows: a features table or a predictions table, its parts as they are listed."""
+"""The source of table rows: reads a features table or a predictions table."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,12 +16,13 @@ from genre_ray.storage.files import StoredFile
 
 @dataclass(frozen=True)
 class TableRows:
-    """A features table, or a predictions table, as a source of rows: its parts at one version.
+    """The rows of a Delta table at one version.
 
     Attributes:
         uri: the table.
-        limit: take only so many rows, in the order of the parts.
-        columns: what is read of a row; everything when not given.
+        version: the version; the newest if None.
+        limit: maximum number of rows, in the order of the parts.
+        columns: the columns to read; all if None.
     """
 
     name = "read features"
@@ -33,7 +34,7 @@ class TableRows:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns that are read, with the table's types.
+        """The columns to read, with the table's types.
 
         Raises:
             InputError: there is no table, or it lacks a column.
@@ -42,16 +43,19 @@ class TableRows:
         if self.columns is None:
             return found
         if missing := sorted({*self.columns} - {*found.names}):
-            raise InputError(f"{self.uri}: expected a table with {', '.join(missing)}, found {', '.join(found.names)}")
+            raise InputError(
+                f"{self.uri}: the table lacks the columns {', '.join(missing)} (it has {', '.join(found.names)}); give "
+                "a table that genre_ray wrote for this purpose"
+            )
         return pa.schema([field for field in found if field.name in self.columns])
 
     @cached_property
     def _parts(self) -> list[tables.Part]:
-        """Listed once: what is planned is of one version."""
+        """The parts, listed once so that they all belong to one version."""
         return tables.list_parts(self.uri, self.version)
 
     def list_inputs(self) -> list[StoredFile]:
-        """The table's parts. Parts never change, so their path is their version.
+        """List the parts of the table. Parts never change, so the version of a part is its path.
 
         Raises:
             InputError: there is no table, or it has no rows.
@@ -59,8 +63,8 @@ class TableRows:
         """
         parts = self._parts
         if not parts:
-            raise InputError(f"{self.uri}: expected a table with rows, found an empty one; ingest documents into it")
-        # A damaged table is refused before a run claims its output, as far as one part shows the damage.
+            raise InputError(f"{self.uri}: the table is empty; ingest documents into it first")
+        # Opening one part detects some damaged tables before a run claims its output.
         with tables.open_part(objects.join(self.uri, parts[0].path)):
             pass
         return [StoredFile(objects.join(self.uri, part.path), part.path, part.size, part.path) for part in parts]
@@ -86,17 +90,17 @@ class TableRows:
         *,
         singly: bool = False,
     ) -> Iterator[Chunk]:
-        """Yield up to a row group at a time; see `genre_ray.runs.stages.Source`.
+        """Yield at most a row group per chunk; see `genre_ray.runs.stages.Source`.
 
-        Rows count as 0 bytes: a table's parts are of a known size, and shards and pieces end by their rows alone.
+        Rows count as 0 bytes, so shards end only by their number of rows.
         """
         (part,) = item.files
         if failed:
-            # Parts are our own: what cannot be read is damage, and the rows after it would be lost with it.
+            # genre_ray wrote the part, so a row that cannot be read means damage. Rejecting it would lose later rows.
             why = failed[min(failed)]
             raise InputError(
-                f"{part.uri}: {why.detail}, at row {min(failed)}. The part is damaged, or its storage hangs: check it "
-                "with verify, then --resume"
+                f"{part.uri}: {why.detail}, at row {min(failed)}. The part is damaged, or its storage does not "
+                "respond: check it with verify, then run again with --resume"
             )
         position = first = first_shard * size.rows
         for begin, rows in self._batches(part.uri, first, item.rows):
@@ -105,12 +109,12 @@ class TableRows:
                 yield Chunk(start // size.rows, Outcome(rows.slice(start - begin, stop - start), rejections([])))
         if position <= first and first_shard > 0:
             raise InputError(
-                f"{part.uri}: it ends before shard {first_shard}, although earlier runs read further; restore the "
-                "table, then --resume; or start a new run with another --output"
+                f"{part.uri}: this part ends before shard {first_shard}, but it was longer when the run started. "
+                "Restore the table and run again with --resume, or start a new run with another --output"
             )
 
     def _batches(self, uri: str, first: int, end: int | None) -> Iterator[tuple[int, pa.Table]]:
-        """Yield the position of some rows and the rows, from the row group of row `first` on, until row `end`."""
+        """Yield tables of rows with the position of their first row, from the row group of row `first` to row `end`."""
         if end is not None and end <= first:
             return
         with tables.open_part(uri) as file:
@@ -123,7 +127,7 @@ class TableRows:
                 tables.ROW_GROUP_ROWS,
                 row_groups=range(skipped, len(groups)),
                 columns=self.columns,
-                # One column is nearly all of a row: threads would have nothing to share, and workers no cores to spare.
+                # One column is most of a row, so threads could not share the work.
                 use_threads=False,
             )
             while end is None or position < end:
@@ -136,7 +140,7 @@ class TableRows:
 
 
 def _cuts(start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
-    """The ranges from `start` to `stop` that end at every multiple of `every`."""
+    """Yield the ranges from `start` to `stop`, split at every multiple of `every`."""
     while start < stop:
         end = min(stop, (start // every + 1) * every)
         yield start, end

@@ -1,1 +1,1 @@
-"""Objects, tables and bundles at rest, on a local disk or an S3 store alike."""
+"""Files and Delta tables, on a local file system or in an S3 store."""

@@ -1,4 +1,4 @@
-"""How the storage asks delta-rs: its settings for a store, what is tried again, and its errors as ours."""
+"""Call delta-rs: its storage options, retries, and the conversion of its errors."""
 
 import re
 from collections.abc import Callable
@@ -18,16 +18,16 @@ _PERMANENT = re.compile(
 
 
 def options(uri: str) -> dict[str, str] | None:
-    """What delta-rs needs to reach the table at `uri`."""
+    """Return the storage options of delta-rs for the table at `uri`."""
     return s3.delta_options() if objects.is_remote(uri) else None
 
 
 def retried(uri: str, operation: Callable[[], T]) -> T:
-    """The result of an operation that may be repeated.
+    """Run an operation that may be repeated, and retry it after transient errors.
 
     Raises:
-        TableNotFoundError: no table is there.
-        StorageError: the store failed for good, or every time.
+        TableNotFoundError: there is no table.
+        StorageError: the error is permanent, or all attempts failed.
     """
     try:
         return retries.retried(operation, lambda error: is_transient(uri, error))
@@ -38,7 +38,7 @@ def retried(uri: str, operation: Callable[[], T]) -> T:
 
 
 def is_transient(uri: str, error: Exception) -> bool:
-    """Whether an operation that ended so may succeed when it is repeated."""
+    """Whether an operation that failed with this error may succeed if it is retried."""
     if not objects.is_remote(uri) or not isinstance(error, DeltaError | OSError):
         return False
     lasting = isinstance(error, TableNotFoundError | DeltaProtocolError | FileNotFoundError)
@@ -46,11 +46,11 @@ def is_transient(uri: str, error: Exception) -> bool:
 
 
 def storage_error(uri: str, error: Exception) -> StorageError:
-    """The error of a library as ours, in one line and without secrets."""
+    """Convert the error of a library to a StorageError, on one line and without credentials."""
     return StorageError(f"{uri}: {one_line(error)}; check that it exists and that this process may use it")
 
 
 def one_line(error: Exception) -> str:
-    """What a library says of an error, in one line of at most 500 characters and without secrets."""
-    # delta-rs draws its chain of causes as a coloured tree over many lines.
+    """Return the message of an error on one line of at most 500 characters, without credentials."""
+    # delta-rs prints the chain of causes as a coloured tree over many lines.
     return " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", "", redacted(str(error))).split())[:500]

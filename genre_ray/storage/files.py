@@ -1,23 +1,23 @@
-"""A file as it was listed, and the errors for one that is gone, changed or closed to this process."""
+"""A listed file, and the errors for a file that was removed, changed or made inaccessible since."""
 
 from dataclasses import dataclass
 
 from genre_ray.errors import InputError, NotFoundError, StorageError
 
 MISSING = "missing"
-"""The version of a file that is listed but cannot be found, such as a link to nothing."""
+"""The version of a listed file that does not exist, such as a broken link."""
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file as listed.
+    """A listed file or object.
 
     Attributes:
-        uri: its address.
-        name: its path relative to what was listed.
-        size: in bytes.
-        version: changes with the content: an ETag, a modification time in ns, or the hash of the job package that
-            the file is part of; `MISSING` where there was nothing behind the name.
+        uri: its path or `s3://` URI.
+        name: its path relative to the listed folder.
+        size: size in bytes.
+        version: a value that changes with the content: an ETag, a modification time in ns, or the hash of the job
+            package that contains the file; `MISSING` if the file does not exist.
     """
 
     uri: str
@@ -27,10 +27,10 @@ class StoredFile:
 
 
 def require_version(planned: StoredFile, size: int, version: str) -> None:
-    """Check that what was found is the planned file.
+    """Check that a file has the size and version that it had when the run was planned.
 
     Raises:
-        InputError: it has another size or version.
+        InputError: the size or the version differs.
     """
     if (size, version) != (planned.size, planned.version):
         raise changed(
@@ -40,32 +40,32 @@ def require_version(planned: StoredFile, size: int, version: str) -> None:
 
 
 def gone(uri: str) -> NotFoundError:
-    """The error for a planned input that cannot be found while the run works."""
+    """Make the error for a planned input that does not exist any more."""
     return NotFoundError(
-        f"{uri}: this input was listed when the run was planned and cannot be found now. Make it available under this "
-        "address on every node, then --resume; or start a new run with another --output"
+        f"{uri}: this input existed when the run was planned and does not exist now. Restore it, on every node if it "
+        "is a local file, and run again with --resume; or start a new run with another --output"
     )
 
 
 def changed(planned: StoredFile, how: str = "") -> InputError:
-    """The error for a planned input that is another one now."""
+    """Make the error for an input that changed since the run was planned."""
     return InputError(
         f"{planned.uri} changed since the run was planned{how}; restore it, or start a new run with another --output"
     )
 
 
 def changed_while_read(uri: str) -> StorageError:
-    """The error for an object that is not the one whose beginning was read."""
-    return StorageError(f"{uri} was overwritten while it was read; try again when nobody writes it")
+    """Make the error for an object that was overwritten between two reads."""
+    return StorageError(f"{uri} was overwritten while it was being read; try again when no other program writes it")
 
 
 def unusable(uri: str, found: str, *, missing: bool) -> StorageError:
-    """The error for an operation that a file system or a store refused.
+    """Make the error for an operation that a file system or store refused.
 
     Args:
-        uri: what it was about.
-        found: what was answered, without secrets.
-        missing: whether trying again does not change the answer.
+        uri: the file or object.
+        found: the error message, without credentials.
+        missing: whether the file does not exist or is not accessible, so that a retry cannot succeed.
     """
     kind = NotFoundError if missing else StorageError
     return kind(f"{uri}: {found}; check that it exists and that this process may use it")

@@ -1,6 +1,7 @@
-"""What a Delta log states of all versions that it still has, and the changes that rewrite parts, by delta-rs.
+"""Read all versions in a Delta log, and change tables by delta-rs operations that rewrite parts.
 
-delta-rs names the parts that it writes. Their checksums are recorded in the log afterwards (`genre_ray.runs.compact`).
+delta-rs chooses the names of the parts that it writes. Their checksums are recorded in the log afterwards, see
+`genre_ray.runs.compact`.
 """
 
 import hashlib
@@ -32,13 +33,13 @@ REWRITE_ATTEMPTS, REWRITE_PAUSE_S = 5, 10.0
 SCAN_ROWS = 65536
 
 ERASED, CHECKSUM = "genre_ray.erased/", "genre_ray.checksum/"
-"""How the names of the transactions begin that count erased rows, and that keep checksums of compacted parts."""
+"""Prefixes of transaction names: for the number of erased rows of a shard, and for the checksum of a compacted part."""
 
 _CHECKSUM = re.compile(r"-[0-9a-f]{12}-([0-9a-f]{32})\.parquet$")
 
 
 def named_parts(uri: str) -> set[str]:
-    """The paths of all parts that a version of the table names or named, as far back as its log goes."""
+    """Return the paths of all parts that any version in the table's log refers to."""
     named: set[str] = set()
     for file in objects.list_files(objects.join(uri, LOG)):
         if file.name.endswith(".json"):
@@ -52,7 +53,7 @@ def named_parts(uri: str) -> set[str]:
 
 
 def noted_parts(uri: str) -> set[str]:
-    """The paths of all parts that the notes beside the table's commits promise to another table."""
+    """Return the paths of all parts in the notes of the table's commits, which another table will commit."""
     noted: set[str] = set()
     for file in objects.list_files(objects.join(uri, LOG)):
         if file.name.endswith(".json"):
@@ -63,37 +64,37 @@ def noted_parts(uri: str) -> set[str]:
 
 
 def erased_mark(shard: str) -> str:
-    """The transaction whose version says how many rows of a shard were erased; it outlives checkpoints."""
+    """Return the name of the transaction whose version is the number of erased rows of a shard."""
     return f"{ERASED}{shard}"
 
 
 def checksum_mark(path: str) -> str:
-    """The transaction whose version is `checksum` of a part; for parts whose names carry none."""
+    """Return the name of the transaction whose version is the checksum of a part that has none in its name."""
     return f"{CHECKSUM}{path}"
 
 
 def checksum(content: bytes) -> int:
-    """The first 63 bits of the SHA-256 of a part's content: what fits into a transaction's version."""
+    """Return the first 63 bits of the SHA-256 of a part's content, which fit into a transaction's version."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
 
 
 def named_checksum(path: str) -> str | None:
-    """The first 32 hexadecimal digits of a part's SHA-256, from its name; None when another program named it."""
+    """Return the first 32 hexadecimal digits of a part's SHA-256, from its name; None if they are not in the name."""
     found = _CHECKSUM.search(path)
     return found[1] if found else None
 
 
 def shard_of(part: str) -> str:
-    """What a part's name says it holds: `item-index` of `item-index-attempt-checksum.parquet`."""
+    """Return the name of the shard in a part's name: `item-index` of `item-index-attempt-checksum.parquet`."""
     return part.rpartition("/")[2].rsplit("-", 2)[0]
 
 
 def rewrite(uri: str, change: Callable[[Table], T]) -> T:
-    """Return what `change` returns for the newest version of a table; it is repeated when its commit is refused.
+    """Apply `change` to the newest version of a table, again if its commit conflicts with another; return its result.
 
     Raises:
-        InputError: no table is there.
-        StorageError: the store failed, or other writers were faster every time.
+        InputError: there is no table.
+        StorageError: the store failed, or every commit conflicted with another writer's.
     """
     faults, refusal = 0, ""
     for _ in retries.attempts(REWRITE_ATTEMPTS, REWRITE_PAUSE_S):
@@ -102,19 +103,19 @@ def rewrite(uri: str, change: Callable[[Table], T]) -> T:
             return change(table)
         except CommitFailedError as error:
             refusal = delta.one_line(error)
-            logger.info("%s: the change is repeated, its commit was refused: %s", uri, refusal)
+            logger.info("%s: retrying, because the commit conflicted with another: %s", uri, refusal)
         except (DeltaError, OSError) as error:
             faults += 1
             if faults == retries.OPERATION_ATTEMPTS or not delta.is_transient(uri, error):
                 raise delta.storage_error(uri, error) from None
     raise StorageError(
-        f"{uri}: {REWRITE_ATTEMPTS} commits were refused, the last one with: {refusal}; try again when no other "
-        "program changes the table"
+        f"{uri}: all {REWRITE_ATTEMPTS} commits conflicted with other writers (last error: {refusal}); try again when "
+        "no other program changes the table"
     )
 
 
 def writer_properties(table: Table) -> WriterProperties:
-    """Let delta-rs write as `tables.encode` does, as far as it can: columns inside of lists cannot be named."""
+    """Return settings with which delta-rs writes parts like `tables.encode`, except for columns inside lists."""
     flat = [column.name for column in tables.schema_of(table) if not pa.types.is_nested(column.type)]
     return WriterProperties(
         compression="LZ4_RAW",
@@ -125,30 +126,33 @@ def writer_properties(table: Table) -> WriterProperties:
 
 
 def erase_rows(uri: str, wanted: Callable[[pa.Table], pa.ChunkedArray]) -> int:
-    """Commit a version of the table without some rows; return how many there were.
+    """Commit a version of the table without some rows, and return their number.
 
-    delta-rs writes the parts that held them anew, merged. The same commit counts the erased rows by the shards whose
-    parts held them. Its predicate, and with it the ids, stays in the log as long as the commit does. Older versions
-    keep the old parts until `vacuum`.
+    delta-rs rewrites and merges the parts that contain them. The same commit records the number of erased rows per
+    shard. The log contains the predicate with the ids as long as it contains this commit. Older versions keep the old
+    parts until `vacuum`.
 
     Args:
         uri: the table.
-        wanted: (rows with `recording_id` and, where the table has it, `source_uri`) → a boolean per row: whether it
-            goes. It decides by `recording_id`, and by `source_uri` for rows without one.
+        wanted: returns whether to erase each row of a table with `recording_id` and, if it exists, `source_uri`. It
+            decides by `recording_id`, or by `source_uri` for rows without one.
 
     Raises:
-        InputError: it is not a table, or is partitioned.
-        StorageError: the store failed, or other writers were faster every time.
+        InputError: there is no table, or it is partitioned.
+        StorageError: the store failed, or every commit conflicted with another writer's.
     """
-    scanned: dict[str, _Found] = {}  # by part: parts do not change, so a refused attempt need not read them again
-    unsure: dict[str, int] = {}  # rows by commit, of commits that ended with an error, which may be in nevertheless
+    scanned: dict[str, _Found] = {}  # by part: parts do not change, so a retry need not read them again
+    unsure: dict[str, int] = {}  # erased rows by commit, for commits that failed with an error but may have succeeded
 
     def erase(table: Table) -> int:
         landed = tables.commits_of(table) if unsure else set()
         if done := sum(count for commit, count in unsure.items() if commit in landed):
             return done
         if table.metadata().partition_columns:
-            raise InputError(f"{uri}: expected a table without partitions, as genre_ray writes; erase in it otherwise")
+            raise InputError(
+                f"{uri}: this table is partitioned, so genre_ray did not write it; erase its rows with the program "
+                "that writes it"
+            )
         parts = tables.parts_of(table)
         for part in parts:
             if part.path not in scanned:
@@ -165,7 +169,7 @@ def erase_rows(uri: str, wanted: Callable[[pa.Table], pa.ChunkedArray]) -> int:
         table.delete(
             _predicate(going.values()),
             writer_properties=writer_properties(table),
-            # delta-rs repeats the commit after appends by others, and refuses it after other erasures.
+            # delta-rs retries the commit after appends by other writers, and raises an error after other deletions.
             commit_properties=CommitProperties(custom_metadata={tables.COMMIT: commit}, app_transactions=marks),
         )
         return counts.total()
@@ -174,9 +178,9 @@ def erase_rows(uri: str, wanted: Callable[[pa.Table], pa.ChunkedArray]) -> int:
 
 
 def vacuum(uri: str, retention_hours: float, *, dry_run: bool) -> int:
-    """Remove parts that no version of the last `retention_hours` names; return how many there are.
+    """Delete parts that no version of the last `retention_hours` refers to, and return their number.
 
-    Parts that no version ever named are not touched: `verify --gc` is for them.
+    Orphans, which no version ever referred to, are kept. `verify --gc` deletes them.
     """
     table = tables.open_table(uri)
     return len(table.vacuum(int(retention_hours), dry_run=dry_run, enforce_retention_duration=False))
@@ -184,7 +188,7 @@ def vacuum(uri: str, retention_hours: float, *, dry_run: bool) -> int:
 
 @dataclass
 class _Found:
-    """The rows of a part that go: how many, their ids, and the sources of those without one."""
+    """The rows of a part to erase: their number, their ids, and the source URIs of those without an id."""
 
     rows: int = 0
     ids: set[str] = field(default_factory=set)
@@ -205,7 +209,7 @@ def _scan(uri: str, part: Part, schema: pa.Schema, wanted: Callable[[pa.Table], 
 
 
 def _predicate(found: Iterable[_Found]) -> str:
-    """The SQL condition that holds for these rows alone."""
+    """The SQL condition that selects exactly these rows."""
     parts = list(found)
     ids, sources = (set[str]().union(*(getattr(part, name) for part in parts)) for name in ("ids", "sources"))
     terms = [f"recording_id IN ({_literals(ids)})"] if ids else []
@@ -214,5 +218,5 @@ def _predicate(found: Iterable[_Found]) -> str:
 
 
 def _literals(values: Iterable[str]) -> str:
-    # In SQL a quote is the only character of a string literal that is escaped.
+    # In SQL string literals only the quote needs an escape.
     return ", ".join("'" + value.replace("'", "''") + "'" for value in sorted(values))

@@ -1,4 +1,4 @@
-"""Files of this machine, or of a file system that it mounts; see `genre_ray.storage.objects` for what is guaranteed."""
+"""Local and mounted files. `genre_ray.storage.objects` documents the functions and their guarantees."""
 
 import os
 import re
@@ -17,13 +17,13 @@ from genre_ray.storage.files import MISSING, StoredFile, gone, require_version, 
 T = TypeVar("T")
 
 TEMPORARY = ".writing-"
-"""How the names of files begin that are being written; listings leave them out."""
+"""Prefix of the names of files that are being written. Listings ignore them."""
 
 GONE_OR_CLOSED = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
-"""Errors of a file system that trying again does not change."""
+"""Errors of a file system that a retry cannot fix."""
 
 _JOB_PACKAGE = re.compile(r"/(_ray_pkg_\w+)(?:/|$)")
-"""The folder to which Ray unpacks a job's files on each node, named by the hash of the package."""
+"""The folder to which Ray unpacks a job package on each node. Its name contains the hash of the package."""
 
 
 def exists(uri: str) -> bool:
@@ -73,11 +73,11 @@ def put_if_absent(uri: str, data: bytes) -> bool:
 
 
 def require_preconditions(uri: str) -> None:
-    """Every file system has them: a link is made only where nothing is."""
+    """Do nothing: every file system supports this, because a hard link is created only if the name is free."""
 
 
 def delete_file(uri: str) -> None:
-    """Remove a file, if it is there."""
+    """Delete a file if it exists."""
     _run(uri, lambda: Path(uri).unlink(missing_ok=True))
 
 
@@ -105,7 +105,7 @@ def scan_files(uri: str) -> Iterator[StoredFile]:
         folder = folders.pop()
         for entry in _entries(folder):
             if entry.is_dir():
-                # Links to folders are not followed: they could lead in a circle.
+                # Links to folders are not followed, because they could form a cycle.
                 folders += [] if entry.is_symlink() else [entry.path]
             elif not entry.name.startswith(TEMPORARY):
                 yield _stored(entry.path, os.path.relpath(entry.path, uri))
@@ -123,7 +123,7 @@ def _storage_error(uri: str, error: OSError) -> StorageError:
 
 
 def _place(path: str, data: bytes, put: Callable[[str, str], None]) -> bool:
-    """Write beside `path`, then `put` there in one step; False when that step found `path` taken."""
+    """Write a temporary file and `put` it at `path` in one step; return False if `path` exists."""
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=TEMPORARY)
@@ -150,7 +150,7 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     except FileNotFoundError:
         return
     except OSError as error:
-        # A folder that is passed over in silence would be rows that are lost.
+        # Skipping an unreadable folder silently would lose rows.
         raise _storage_error(folder, error) from None
 
 
@@ -163,6 +163,6 @@ def _stored(path: str, name: str) -> StoredFile:
 
 
 def _size_and_version(path: str, status: os.stat_result) -> tuple[int, str]:
-    # Ray gives the files of a job package other modification times on every node.
+    # Files of a job package have different modification times on every node.
     package = _JOB_PACKAGE.search(os.path.abspath(path))
     return status.st_size, package[1] if package else str(status.st_mtime_ns)

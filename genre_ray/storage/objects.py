@@ -1,8 +1,9 @@
-"""Files and objects under one kind of address: a local path or an `s3://` URI.
+"""One interface to local files and to objects of an S3 store, addressed by a path or an `s3://` URI.
 
-Guarantees: a written object is seen whole or not at all; `put_if_absent` has exactly one winner, who knows it even
-when the store's answer was lost; listings are sorted. Throttling, timeouts and resets are tried again, and end in a
-`StorageError`. Credentials come from the usual AWS chain alone, the endpoint from `AWS_ENDPOINT_URL`.
+Guarantees: readers see a written object completely or not at all. Of several concurrent calls of `put_if_absent`
+exactly one returns True, even if the store's response was lost. `list_files` is sorted. Throttling, timeouts and resets
+are retried, and raise a StorageError in the end. Credentials come from the usual AWS chain, the endpoint from
+`AWS_ENDPOINT_URL`.
 """
 
 import os
@@ -17,7 +18,7 @@ from genre_ray.storage.streams import measured
 
 
 class _Store(Protocol):
-    """What a kind of address needs; the functions below say what each does."""
+    """The operations of a kind of store. The functions below document them."""
 
     def exists(self, uri: str) -> bool: ...
     def read_bytes(self, uri: str) -> bytes: ...
@@ -38,112 +39,121 @@ _REMOTE: _Store = remote
 
 
 def is_remote(uri: str) -> bool:
-    """Whether `uri` is on an S3 store."""
+    """Whether `uri` is an `s3://` URI."""
     return uri.startswith("s3://")
 
 
 def join(uri: str, *names: str) -> str:
-    """`uri` followed by `names`, with single slashes between them."""
+    """Join `uri` and `names` with single slashes."""
     return "/".join([uri.rstrip("/") or "/", *(name.strip("/") for name in names)])
 
 
 def absolute(uri: str, folder: str = "") -> str:
-    """`uri` such that processes with another working directory than `folder`, or this one, understand it."""
+    """Make a path absolute, so that processes with another working directory can use it.
+
+    Args:
+        uri: a path or an `s3://` URI, which is returned as it is.
+        folder: the folder that a relative path starts from; the working directory if empty.
+    """
     return uri if is_remote(uri) else os.path.abspath(os.path.join(folder, uri))
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or object of exactly this name is there."""
+    """Whether a file or object with exactly this name exists."""
     return _store(uri).exists(uri)
 
 
 def read_bytes(uri: str) -> bytes:
-    """The whole content.
+    """Read a whole file.
 
     Raises:
-        StorageError: it is not there or cannot be read.
+        StorageError: it does not exist or cannot be read.
     """
     return _store(uri).read_bytes(uri)
 
 
 def open_stream(uri: str, planned: StoredFile | None = None) -> BinaryIO:
-    """A sequential reader; on S3 it fetches ranges, so that a connection that is reset costs one range.
+    """Open a file for sequential reading.
 
-    On S3 all failures to read are `StorageError`s, and all ranges are of one version of the object.
+    An S3 object is read in ranges, so after a reset connection only one range is requested again. All ranges come from
+    the same version of the object, and all read errors are StorageErrors.
 
     Args:
         uri: the file.
-        planned: what it must be, as listed when the run was planned.
+        planned: the file as listed when the run was planned; raise an error if it differs.
 
     Raises:
-        StorageError: it cannot be opened just now.
-        NotFoundError: it is not there, or closed to this process.
-        InputError: it is not the planned one; reading an object may raise this later, too.
+        StorageError: it cannot be opened at the moment.
+        NotFoundError: it does not exist, or this process may not read it.
+        InputError: it differs from `planned`. Reading an S3 object can raise this later too.
     """
     return measured(_store(uri).open_stream(uri, planned))
 
 
 def require_unchanged(file: StoredFile) -> None:
-    """Check that the file at an address is still the planned one.
+    """Check that a file is unchanged since it was listed.
 
     Raises:
-        InputError: it is another one.
-        NotFoundError: it is gone.
-        StorageError: the store does not answer.
+        InputError: it changed.
+        NotFoundError: it does not exist any more.
+        StorageError: the store does not respond.
     """
     _store(file.uri).require_unchanged(file)
 
 
 def open_seekable(uri: str) -> pa.NativeFile:
-    """A reader for formats that start at their end, such as Parquet."""
+    """Open a file for random access, which formats such as Parquet need."""
     return _store(uri).open_seekable(uri)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Write, replacing what was there."""
+    """Write a file, replacing an existing one."""
     _store(uri).write_bytes(uri, data)
 
 
 def put_if_absent(uri: str, data: bytes) -> bool:
-    """Write unless something is there already; of several writers at once exactly one gets True."""
+    """Write a file unless it exists. Of several concurrent writers exactly one gets True."""
     return _store(uri).put_if_absent(uri, data)
 
 
 def require_preconditions(uri: str) -> None:
-    """Make sure that the store below `uri` keeps two writers apart, by two writes to `uri` of which one must lose.
+    """Check that the store supports `put_if_absent`, by two writes to `uri` of which one must fail.
 
     Raises:
-        ConfigurationError: it overwrites what it was told not to: two runs could both take one output.
+        ConfigurationError: the store ignores the condition, so two runs could write to the same output.
     """
     _store(uri).require_preconditions(uri)
 
 
 def delete_files(uris: Iterable[str]) -> None:
-    """Remove files; what is not there needs no removal."""
+    """Delete files. Files that do not exist are ignored."""
     for uri in uris:
         _store(uri).delete_file(uri)
 
 
 def delete_folder(uri: str) -> None:
-    """Remove everything below a folder or prefix; what is not there needs no removal."""
+    """Delete everything in a folder or under a prefix, if it exists."""
     _store(uri).delete_folder(uri)
 
 
 def modified_s(uri: str) -> float | None:
-    """When a file was written, in seconds since 1970; None when it is not there."""
+    """Return when a file was written, in seconds since 1970; None if it does not exist."""
     return _store(uri).modified_s(uri)
 
 
 def list_files(uri: str) -> list[StoredFile]:
-    """Every file below a folder or prefix, sorted by name; a file lists itself. What is not there lists nothing."""
+    """List all files in a folder or under a prefix, including subfolders, sorted by name.
+
+    A file lists itself. The list is empty if nothing exists.
+    """
     return sorted(scan_files(uri), key=lambda file: file.name)
 
 
 def scan_files(uri: str) -> Iterator[StoredFile]:
-    """As `list_files`, but as they are found: in whatever order, and in memory that does not grow with them.
+    """Yield the files of `list_files` in any order, with memory that does not depend on their number.
 
     Raises:
-        StorageError: the listing breaks off, so files that were not yielded may exist.
+        StorageError: the listing failed, so there may be more files.
     """
     return _store(uri).scan_files(uri)
 

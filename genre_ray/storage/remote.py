@@ -1,4 +1,4 @@
-"""Objects of an S3 store; see `genre_ray.storage.objects` for what is guaranteed."""
+"""Objects of an S3 store. `genre_ray.storage.objects` documents the functions and their guarantees."""
 
 import io
 import uuid
@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 STREAM_BUFFER_BYTES = 2**20
 WRITER = "genre-ray-writer"
-"""The metadata key by which the writer of a conditional put knows its own object again."""
+"""The metadata key by which the writer of a conditional put recognises its own object."""
 
 GONE_OR_CLOSED = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
-"""What Arrow raises for a 404 or 403, which trying again does not change."""
+"""The errors that Arrow raises for the statuses 404 and 403, which a retry cannot fix."""
 
 BROKEN_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
-"""An answer that began and did not end: boto3 retries what comes before that."""
+"""Errors of a response that ended early. boto3 itself retries only requests without a response."""
 
 
 def exists(uri: str) -> bool:
@@ -79,18 +79,18 @@ def put_if_absent(uri: str, data: bytes) -> bool:
             s3.client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*", Metadata={WRITER: writer})
         except ClientError as error:
             if _status(error) == 412:
-                # When the answer to a put that succeeded is lost, its retry finds the object: our own.
+                # If the response to a successful put was lost, the retry finds our own object.
                 head = _head(uri)
                 return head is not None and head.get("Metadata", {}).get(WRITER) == writer
             if _status(error) == 501:
                 raise _no_preconditions(uri) from None
-            if _status(error) != 409:  # AWS answers so while another writer is at it: ask again
+            if _status(error) != 409:  # AWS returns 409 during a concurrent write; try again
                 raise _storage_error(uri, error) from None
         except BotoCoreError as error:
             raise _storage_error(uri, error) from None
         else:
             return True
-    raise StorageError(f"{uri}: {retries.REQUEST_ATTEMPTS} writes collided with those of others; try again")
+    raise StorageError(f"{uri}: all {retries.REQUEST_ATTEMPTS} writes conflicted with other writers; try again")
 
 
 def require_preconditions(uri: str) -> None:
@@ -101,7 +101,7 @@ def require_preconditions(uri: str) -> None:
 
 
 def delete_file(uri: str) -> None:
-    """Remove an object, if it is there."""
+    """Delete an object if it exists."""
     bucket, key = _bucket_and_key(uri)
     _run(uri, lambda: s3.client().delete_object(Bucket=bucket, Key=key))
 
@@ -138,7 +138,7 @@ def scan_files(uri: str) -> Iterator[StoredFile]:
 
 
 def _range_fetcher(uri: str, planned: StoredFile | None) -> Callable[[int], Range]:
-    """A function that returns the range of an object from a position on, always of the same version."""
+    """Return a function that fetches the range of an object from a position on, always of the same version."""
     bucket, key = _bucket_and_key(uri)
     version = None if planned is None else planned.version
 
@@ -164,7 +164,7 @@ def _range_fetcher(uri: str, planned: StoredFile | None) -> Callable[[int], Rang
         except (BotoCoreError, ClientError) as error:
             status = _status(error) if isinstance(error, ClientError) else 0
             if status == 416 and position == 0:
-                # An empty object has no range at all.
+                # An empty object has no ranges.
                 return _run(uri, partial(get, 0, whole=True))
             if status == 412:
                 raise (changed_while_read(uri) if planned is None else changed(planned)) from None
@@ -176,7 +176,7 @@ def _range_fetcher(uri: str, planned: StoredFile | None) -> Callable[[int], Rang
 
 
 def _stored(uri: str) -> StoredFile | None:
-    """The object of exactly this name, if there is one."""
+    """The object with exactly this name, if it exists."""
     head = _head(uri)
     if head is None:
         return None
@@ -184,7 +184,7 @@ def _stored(uri: str) -> StoredFile | None:
 
 
 def _head(uri: str) -> dict[str, Any] | None:
-    """What the store states of the object, if there is one."""
+    """The metadata of an object, if it exists."""
     bucket, key = _bucket_and_key(uri)
     try:
         return cast(dict[str, Any], s3.client().head_object(Bucket=bucket, Key=key))
@@ -211,7 +211,7 @@ def _by_arrow(uri: str, operation: Callable[[], T]) -> T:
 
 
 def _storage_error(uri: str, error: BotoCoreError | ClientError) -> StorageError:
-    # A 403 is not among what is missing: keys expire in the middle of a run.
+    # A 403 is not treated as permanent, because credentials can expire during a run.
     missing = isinstance(error, ClientError) and _status(error) == 404
     return unusable(uri, redacted(str(error)), missing=missing)
 
@@ -227,6 +227,6 @@ def _bucket_and_key(uri: str) -> tuple[str, str]:
 
 def _no_preconditions(uri: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{uri}: expected a store that keeps If-None-Match (a write only where nothing is), found one that ignores it: "
-        "two runs could both take one output. Use a store with conditional writes, such as AWS S3 or SeaweedFS"
+        f"{uri}: this store does not support conditional writes (If-None-Match), so two runs could write to the same "
+        "output. Use a store that supports them, such as AWS S3 or SeaweedFS"
     )

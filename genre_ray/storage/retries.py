@@ -1,8 +1,7 @@
-"""Trying again what a store could not do just now: exponential back-off, jitter, an end.
+"""Retry operations on a store, with exponential back-off and jitter.
 
-The libraries under the storage retry throttling, timeouts and resets of single requests themselves, with the settings
-below. What they leave open comes here: answers that break off while they are read, and commits, whose outcome an
-error can leave unknown.
+boto3, Arrow and delta-rs retry single requests themselves, with the settings below. This module retries what they do
+not: responses that end early, and commits that failed with an error.
 """
 
 import random
@@ -13,17 +12,22 @@ from typing import TypeVar
 T = TypeVar("T")
 
 REQUEST_ATTEMPTS = 8
-"""How often a library sends one request."""
+"""How often a library sends a request at most."""
 
 OPERATION_ATTEMPTS = 4
-"""How often an operation is begun anew, when its library gave up or its answer broke off."""
+"""How often a whole operation is tried at most."""
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 
 
 def attempts(count: int = OPERATION_ATTEMPTS, longest_s: float | None = None) -> Iterator[int]:
-    """Count from 0 to `count` - 1, with a longer pause before each but the first: 0.1 s, 0.2 s, … with jitter."""
+    """Yield 0 to `count` - 1, with increasing pauses between them: 0.1 s, 0.2 s, … with jitter.
+
+    Args:
+        count: number of attempts.
+        longest_s: longest pause in seconds; `LONGEST_PAUSE_S` if None.
+    """
     longest_s = LONGEST_PAUSE_S if longest_s is None else longest_s
     for attempt in range(count):
         if attempt:
@@ -32,10 +36,10 @@ def attempts(count: int = OPERATION_ATTEMPTS, longest_s: float | None = None) ->
 
 
 def retried(operation: Callable[[], T], is_transient: Callable[[Exception], bool]) -> T:
-    """The result of `operation`, which may be repeated without harm.
+    """Run `operation`, which must be safe to repeat, until it succeeds.
 
     Raises:
-        Exception: the operation's last, when it is not transient or all attempts failed.
+        Exception: that of the last attempt, if it is not transient or all attempts failed.
     """
     last: Exception | None = None
     for _ in attempts():

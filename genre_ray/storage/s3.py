@@ -1,7 +1,7 @@
-"""This process's ways to the S3 store: boto3's, Arrow's and delta-rs', with the same bounds on waiting and retries.
+"""The S3 clients of this process: boto3, Arrow and delta-rs, with the same timeouts and numbers of retries.
 
-Credentials come from the usual AWS chain alone, the endpoint from `AWS_ENDPOINT_URL`. boto3 is imported with the first
-request: who uses no S3 does not wait for it.
+Credentials come from the usual AWS chain, the endpoint from `AWS_ENDPOINT_URL`. boto3 is imported with the first
+request, because importing it takes time and local jobs do not need it.
 """
 
 import os
@@ -21,10 +21,10 @@ _REQUESTS = {
     "connect_timeout": f"{int(retries.CONNECT_TIMEOUT_S)}s",
     "timeout": f"{int(retries.READ_TIMEOUT_S)}s",
 }
-"""How delta-rs asks the store, and asks again."""
+"""The settings of delta-rs for requests and retries."""
 
 CONNECTIONS = 32
-"""Connections that a process keeps open: more than it reads single files at a time."""
+"""Maximum number of open connections of a process. It is larger than the number of files that are read at a time."""
 
 
 @lru_cache(maxsize=1)
@@ -39,18 +39,18 @@ def client() -> Any:
         read_timeout=retries.READ_TIMEOUT_S,
         max_pool_connections=CONNECTIONS,
     )
-    # A session of its own: making clients from boto3's common one is not thread-safe.
+    # A separate session, because creating clients from boto3's default session is not thread-safe.
     return boto3.Session().client("s3", config=config)
 
 
 def endpoint() -> str | None:
-    """The endpoint named by the environment, when it is not AWS's own."""
+    """The endpoint URL in the environment; None for AWS S3."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
 @lru_cache(maxsize=1)
 def filesystem() -> pafs.S3FileSystem:
-    """Arrow's view of the same store."""
+    """The process's Arrow file system for S3."""
     address = urlsplit(endpoint() or "")
     options: dict[str, Any] = {
         "retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=retries.REQUEST_ATTEMPTS),
@@ -63,10 +63,10 @@ def filesystem() -> pafs.S3FileSystem:
 
 
 def delta_options() -> dict[str, str]:
-    """What delta-rs needs to reach the store, from the usual AWS chain.
+    """Return the storage options of delta-rs, with credentials from the usual AWS chain.
 
-    Keys that a profile holds are passed on, since delta-rs reads no profiles; keys that expire (roles of a machine or a
-    pod) are not: delta-rs fetches and renews them itself.
+    Keys of a profile are included, because delta-rs does not read profiles. Keys that expire (of an instance or pod
+    role) are not included, because delta-rs fetches and renews them itself.
     """
     import boto3
     from botocore.credentials import RefreshableCredentials

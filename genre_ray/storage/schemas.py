@@ -1,15 +1,14 @@
-"""The columns of the tables at rest. They are a contract with everyone who reads these tables.
+"""The schemas of all tables. They are a contract with everyone who reads the tables.
 
-The types are those that Delta's schema gives for the tables: the elements of a list are called `element`, and none is
-null. So the Arrow types in the Parquet files are the table's own, for every reader. What the values mean is stated in
-the tables' Delta properties.
+The Arrow types are those of Delta's schema, so every reader sees the same types: the elements of a list are called
+`element` and are never null. Delta properties of the tables say what the values mean.
 """
 
 import pyarrow as pa
 
 
 def list_of(value: pa.DataType) -> pa.ListType:
-    """A list whose elements are never null, as it is called in Delta's schema."""
+    """Return the type of a list in a Delta table, whose elements are never null."""
     return pa.list_(pa.field("element", value, nullable=False))
 
 
@@ -35,7 +34,7 @@ FEATURES = pa.schema(
         ("features", list_of(pa.float32())),
     ]
 )
-"""One row per submission of a recording. All lists of `features` in a table are equally long."""
+"""The schema of a features table, with one row per submission. All `features` of a table have the same length."""
 
 
 EXAMPLES = pa.schema(
@@ -47,20 +46,22 @@ EXAMPLES = pa.schema(
         ("bundle", pa.string()),
     ]
 )
-"""What a bundle and the networks inside it learnt from: `examples.parquet`.
+"""The schema of `examples.parquet`: the examples of a bundle and of the networks inside it.
 
-A recording has one row per taxonomy that annotated it, with the labels in that taxonomy's names and the part that it
-had in the training: `train`, `validation` or `test`. `bundle` is null for the bundle's own examples. For those of a
-network inside it, it is the id of the bundle which that network was taken from.
+A recording has one row per taxonomy that annotates it, with its labels and its part: `train`, `validation` or `test`.
+`bundle` is null for examples of the bundle's own network. For examples of a network inside it, `bundle` is the id of
+the bundle that the network comes from.
 """
 
 
 def predictions_schema(*, all_scores: bool) -> pa.Schema:
-    """One row per submission and taxonomy; `labels` has parents before children and `scores` has its order.
+    """Return the schema of a predictions table, which has one row per submission.
+
+    `labels` has parents before children, and `scores` contains their probabilities in the same order.
 
     Args:
-        all_scores: whether the scores of all labels are kept too, float32 in the order of the property `labels` and
-            as the model gave them: the policy makes `labels` and `scores` of them.
+        all_scores: whether the table has the column `all_scores` with the model's own scores of all labels, in the
+            order of the property `labels`.
     """
     fields = [
         ("recording_id", pa.string()),

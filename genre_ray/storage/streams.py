@@ -1,4 +1,4 @@
-"""Streams of stored bytes: objects read range by range, and the count of what was read."""
+"""Streams of stored bytes: read objects range by range, and count the bytes."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -10,22 +10,22 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from genre_ray.errors import StorageError
 
 RANGE_BYTES = 8 * 2**20
-"""Bytes of one request: a smaller object needs no second one."""
+"""Bytes per request. A smaller object needs only one request."""
 
 
 class Range(NamedTuple):
-    """Consecutive bytes of an object, and how many bytes all of it has."""
+    """Consecutive bytes of an object, and the size of the whole object."""
 
     content: bytes
     object_bytes: int
 
 
 class Ranges(io.RawIOBase):
-    """An object that is read forwards, one range per request.
+    """A stream that reads an object forwards, one range per request.
 
     Args:
-        uri: its address, for messages.
-        fetch: returns the range that starts at a position; it retries, and raises if the object changed meanwhile.
+        uri: the object, for error messages.
+        fetch: returns the range that starts at a position. It retries, and raises an error if the object changed.
     """
 
     def __init__(self, uri: str, fetch: Callable[[int], Range]) -> None:
@@ -35,14 +35,14 @@ class Ranges(io.RawIOBase):
         self._left = memoryview(self._range.content)
 
     def readable(self) -> bool:
-        """As asked by `io.BufferedReader`."""
+        """Return True, as `io.BufferedReader` requires."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill `buffer` as far as the current range goes; 0 at the end of the object.
+        """Fill `buffer` from the current range; return the number of bytes, 0 at the end of the object.
 
         Raises:
-            StorageError: all attempts failed, or the object is shorter than the store said.
+            StorageError: all attempts failed, or the object is shorter than the store stated.
         """
         if not self._left and self._position < self._range.object_bytes:
             self._range = self._fetch(self._position)
@@ -60,7 +60,7 @@ class Ranges(io.RawIOBase):
 
 @dataclass
 class Meter:
-    """Bytes that were read from streams."""
+    """The number of bytes read from streams."""
 
     bytes_read: int = 0
 
@@ -70,7 +70,7 @@ _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
 @contextmanager
 def metered() -> Iterator[Meter]:
-    """Count what is read in this block from streams that are opened in it."""
+    """Count the bytes read from streams that are opened inside the block."""
     meter = Meter()
     token = _meter.set(meter)
     try:
@@ -80,13 +80,13 @@ def metered() -> Iterator[Meter]:
 
 
 def measured(stream: BinaryIO) -> BinaryIO:
-    """The stream itself or, inside of `metered`, one that counts."""
+    """Return the stream, or a stream that counts bytes inside a `metered` block."""
     meter = _meter.get()
     return stream if meter is None else cast(BinaryIO, _Metered(stream, meter))
 
 
 class _Metered:
-    """A stream whose reads are counted."""
+    """A stream that counts the bytes read from it."""
 
     def __init__(self, stream: BinaryIO, meter: Meter) -> None:
         self._stream, self._meter = stream, meter

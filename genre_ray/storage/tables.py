@@ -1,8 +1,8 @@
-"""Delta tables: created once, read as Arrow datasets, appended to by whole Parquet parts.
+"""Delta tables: create them, append Parquet parts, and read them.
 
-Guarantees: a part's name carries the SHA-256 of its content and no two attempts share a name; readers see a commit
-whole or not at all; of several commits with one transaction id at most one is taken. A commit whose answer was lost
-is looked up in the log before it is tried again.
+A part is a Parquet file of a table. Guarantees: the name of a part contains the SHA-256 of its content and is unique
+per attempt. Readers see a commit completely or not at all. Of several commits with the same transaction id at most one
+succeeds. If the response to a commit was lost, the log is checked before the commit is retried.
 """
 
 import hashlib
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 ROW_GROUP_ROWS = 1024
 COMPRESSION = "lz4"
-"""Feature vectors hardly shrink: Zstandard saves 5 % of the bytes and doubles the time."""
+"""Feature vectors hardly compress: Zstandard would save 5 % of the bytes and take twice the time."""
 COMMIT_ATTEMPTS, COMMIT_PAUSE_S = 50, 2.0
 PREFIX = "genre_ray."
-"""How the names of the table's properties begin that genre_ray sets."""
+"""Prefix of the names of Delta properties that genre_ray sets."""
 COMMIT = "genre_ray.commit"
-"""The key in a commit's information by which its writer knows it again."""
+"""The key in a commit's metadata by which its writer recognises it."""
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A Parquet file of a table; `path` is relative to the table."""
+    """A Parquet file of a table: its path relative to the table, its size in bytes and its number of rows."""
 
     path: str
     size: int
@@ -51,9 +51,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Append:
-    """Parts that become visible together, once: the log keeps `version` under the name `transaction`.
+    """Parts to commit together, at most once.
 
-    `note` is kept beside the commit, for `transactions.read_notes`.
+    Attributes:
+        transaction: name of the application transaction, by which the log detects a second attempt.
+        parts: the parts.
+        version: version of the transaction.
+        note: text to store with the commit, for `transactions.read_notes`.
     """
 
     transaction: str
@@ -63,12 +67,12 @@ class Append:
 
 
 def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> bool:
-    """Create an empty table; False when there is one already (of several creators exactly one gets True).
+    """Create an empty table unless it exists. Of several concurrent creators exactly one gets True.
 
     Args:
-        uri: where.
+        uri: the table.
         schema: its columns.
-        properties: what its Delta properties state for its readers, by names without `PREFIX`; and Delta's own, e.g.
+        properties: its Delta properties. `PREFIX` is added to names without a dot; names with one are Delta's own, e.g.
             `delta.logRetentionDuration`.
     """
     commit = uuid.uuid4().hex
@@ -81,75 +85,75 @@ def create_table(uri: str, schema: pa.Schema, properties: Mapping[str, str]) -> 
                 mode="error",
                 configuration={name if "." in name else PREFIX + name: value for name, value in properties.items()},
                 raise_if_key_not_exists=False,
-                # With retries the second of two creators at once commits its own metadata over the first one's.
+                # With retries, the second of two concurrent creators would overwrite the metadata of the first.
                 commit_properties=CommitProperties(custom_metadata={COMMIT: commit}, max_commit_retries=0),
                 storage_options=delta.options(uri),
             )
         except (DeltaError, OSError):
             if not is_table(uri):
                 raise
-            # A creation whose answer was lost meets its own table.
+            # If the response was lost, the table found here may be our own.
             return commit in commits_of(open_table(uri, version=0))
         return True
 
     try:
         return delta.retried(uri, create)
-    except TableNotFoundError as error:  # delta-rs says so where no folder can be made
+    except TableNotFoundError as error:  # delta-rs raises this if it cannot create the folder
         raise delta.storage_error(uri, error) from None
 
 
 def is_table(uri: str) -> bool:
-    """Whether a Delta table is there."""
+    """Whether there is a Delta table at `uri`."""
     return delta.retried(uri, lambda: bool(Table.is_deltatable(uri, storage_options=delta.options(uri))))
 
 
 def open_table(uri: str, version: int | None = None) -> Table:
-    """The table at its newest version, or at `version`.
+    """Open a table at its newest version, or at `version`.
 
     Raises:
-        InputError: no table is there.
+        InputError: there is no table.
         StorageError: it cannot be read, or has no such version.
     """
     try:
         return delta.retried(uri, lambda: Table(uri, version=version, storage_options=delta.options(uri)))
     except TableNotFoundError:
         raise InputError(
-            f"{uri}: expected a Delta table, found none; name the table itself, e.g. OUTPUT/features of an ingest"
+            f"{uri}: there is no Delta table; give the table itself, e.g. OUTPUT/features of ingest"
         ) from None
 
 
 def dataset(uri: str, version: int | None = None) -> "Dataset":
-    """The table as an Arrow dataset."""
+    """Open a table as an Arrow dataset."""
     return open_table(uri, version).to_pyarrow_dataset()
 
 
 def properties(uri: str) -> dict[str, str]:
-    """The properties of the table that genre_ray set, without their prefix."""
+    """Return the Delta properties of a table that genre_ray set, without their prefix."""
     return properties_of(open_table(uri))
 
 
 def properties_of(table: Table) -> dict[str, str]:
-    """As `properties`, of an opened table."""
+    """Like `properties`, for an open table."""
     found = table.metadata().configuration.items()
     return {name.removeprefix(PREFIX): value for name, value in found if name.startswith(PREFIX)}
 
 
 def schema_of(table: Table) -> pa.Schema:
-    """The table's columns, with the Arrow types of Delta's schema."""
+    """Return the schema of a table, with the Arrow types of Delta's schema."""
     return pa.schema(table.schema().to_arrow())
 
 
 def commits_of(table: Table) -> set[str]:
-    """The values of `COMMIT` in the table's latest commits."""
+    """Return the values of `COMMIT` in the latest commits of a table."""
     return {str(commit.get(COMMIT)) for commit in table.history(2 * COMMIT_ATTEMPTS)}
 
 
 @contextmanager
 def open_part(uri: str) -> Iterator[pq.ParquetFile]:
-    """A part's Parquet file, for as long as the block runs.
+    """Open the Parquet file of a part for the duration of the block.
 
     Raises:
-        StorageError: it cannot be read, is cut or altered, even where the block finds that out.
+        StorageError: it cannot be read, or is truncated or damaged. Errors inside the block are converted too.
     """
     try:
         with objects.open_seekable(uri) as file:
@@ -159,24 +163,24 @@ def open_part(uri: str) -> Iterator[pq.ParquetFile]:
 
 
 def list_parts(uri: str, version: int | None = None) -> list[Part]:
-    """The parts that a version of the table names, sorted by path."""
+    """Return the parts of a version of a table, sorted by path."""
     return parts_of(open_table(uri, version))
 
 
 def parts_of(table: Table) -> list[Part]:
-    """The parts that the table names at its version, sorted by path."""
+    """Return the parts of an open table, sorted by path."""
     actions = pa.table(table.get_add_actions(flatten=True))
     columns = [actions[name].to_pylist() for name in ("path", "size_bytes", "num_records")]
     return sorted((Part(path, size, rows) for path, size, rows in zip(*columns, strict=True)), key=lambda p: p.path)
 
 
 def write_part(uri: str, name: str, rows: pa.Table) -> Part:
-    """Write one Parquet file that no version of the table names yet.
+    """Write a Parquet file for a table without committing it.
 
     Args:
         uri: the table.
-        name: what the part holds, e.g. a shard's name; the attempt and the checksum are added to it.
-        rows: its rows.
+        name: start of the file's name, e.g. that of a shard; a unique id and the checksum are appended.
+        rows: the rows to write.
     """
     content = encode(rows)
     digest = hashlib.sha256(content).hexdigest()
@@ -186,8 +190,8 @@ def write_part(uri: str, name: str, rows: pa.Table) -> Part:
 
 
 def encode(rows: pa.Table) -> pa.Buffer:
-    """The content of a part with these rows."""
-    # Measurements hardly ever repeat: a dictionary of them doubles the time and only adds to the size.
+    """Encode rows as the content of a Parquet file."""
+    # Float values hardly ever repeat, so a dictionary would double the time and increase the size.
     others = [path for field in rows.schema if (path := _leaf_unless_floats(field)) is not None]
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -202,25 +206,25 @@ def encode(rows: pa.Table) -> pa.Buffer:
 
 
 def _leaf_unless_floats(field: pa.Field) -> str | None:
-    """Parquet's path of a column's values; None for lists of floats."""
+    """The Parquet path of a column's values; None for lists of floats."""
     if not pa.types.is_nested(field.type):
         return str(field.name)
     return None if pa.types.is_floating(field.type.value_type) else f"{field.name}.list.element"
 
 
 def append(table: Table, appends: Sequence[Append], schema: pa.Schema) -> list[Append]:
-    """Commit those of `appends` whose transaction the table does not have yet, all in one version; return them.
+    """Commit the appends whose transactions are not in the table yet, in one version; return those.
 
-    A duplicate attempt is left out, whether the log has the first one or `appends` itself: its parts stay unnamed.
-    Writers may race: the log refuses all but one of them.
+    A second attempt with the same transaction is ignored, and its parts become orphans. Writers may run concurrently;
+    the log accepts one commit per version.
 
     Raises:
-        StorageError: the store failed, or other writers were faster every time.
+        StorageError: the store failed, or every commit conflicted with another writer's.
     """
     once: dict[str, Append] = {}
     for item in appends:
         once.setdefault(item.transaction, item)
-    unsure: dict[str, list[Append]] = {}  # commits that ended with an error, which may be in nevertheless
+    unsure: dict[str, list[Append]] = {}  # commits that failed with an error but may have succeeded
     faults = 0
     for _ in retries.attempts(COMMIT_ATTEMPTS, COMMIT_PAUSE_S):
         try:
@@ -241,14 +245,15 @@ def append(table: Table, appends: Sequence[Append], schema: pa.Schema) -> list[A
             if faults == retries.OPERATION_ATTEMPTS or not delta.is_transient(table.table_uri, error):
                 raise delta.storage_error(table.table_uri, error) from None
     raise StorageError(
-        f"{table.table_uri}: {COMMIT_ATTEMPTS} commits were refused because others wrote; --resume when fewer do"
+        f"{table.table_uri}: all {COMMIT_ATTEMPTS} commits conflicted with other writers; run again with --resume when "
+        "fewer programs write to this table"
     )
 
 
 def read_batches(
     uri: str, columns: Sequence[str], *, version: int | None = None, batch_rows: int = ROW_GROUP_ROWS
 ) -> Iterator[pa.RecordBatch]:
-    """The table's rows in order of its parts, as record batches of at most `batch_rows` rows, of the table's types."""
+    """Yield the rows of a table, in the order of its parts, as record batches of at most `batch_rows` rows."""
     table = open_table(uri, version)
     schema = schema_of(table)
     for part in parts_of(table):
@@ -258,29 +263,29 @@ def read_batches(
 
 
 def as_table_types(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """A batch of a part with the types that the table's schema has for its columns; without a copy if it has them.
+    """Cast a batch of a part to the types of the table's schema; without a copy if it has them already.
 
-    delta-rs writes strings as string views when it deletes rows, and PyArrow reads them as such.
+    This is needed because delta-rs writes strings as string views when it deletes rows.
     """
     return batch.cast(pa.schema([schema.field(name) for name in batch.schema.names]))
 
 
 def vectors(column: pa.Array | pa.ChunkedArray) -> Vectors:
-    """A column of equally long float lists as an array (rows, values), without a copy where Arrow allows it.
+    """Convert a column of float lists of equal length to an array (rows, values), without a copy if possible.
 
     Raises:
-        InputError: a list is missing, or longer than another.
+        InputError: a list is null, or the lengths differ.
     """
     if isinstance(column, pa.ChunkedArray):
-        # To combine a single chunk copies it.
+        # Combining a single chunk would copy it.
         column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if len(column) == 0:
         return np.zeros((0, getattr(column.type, "list_size", 0)), dtype=np.float32)
     lengths = pc.min_max(pc.list_value_length(column)).as_py()
     if column.null_count or lengths["min"] != lengths["max"]:
         raise InputError(
-            f"expected {len(column)} lists of one length, found {column.null_count} missing ones and lengths from "
-            f"{lengths['min']} to {lengths['max']}; read a table that genre_ray wrote"
+            f"expected {len(column)} lists of the same length, found {column.null_count} null lists and lengths from "
+            f"{lengths['min']} to {lengths['max']}; use a table that genre_ray wrote"
         )
     values: Vectors = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     return values.reshape(len(column), -1)

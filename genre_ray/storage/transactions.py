@@ -1,8 +1,7 @@
-"""What a table's log says of its application transactions: their versions, and the notes beside their commits.
+"""Read the application transactions in the log of a Delta table: their versions, and the notes of their commits.
 
-delta-rs replays the log for every transaction that it is asked for: milliseconds each, and on a store as many requests.
-A `Table` answers the same from memory. It reads its log once, from the newest checkpoint on, and then every commit that
-it has come by.
+delta-rs reads the log again for every transaction, which takes milliseconds and, on a store, requests. `Table` keeps
+all transactions in memory. It reads the log once, from the newest checkpoint on, and then only new commits.
 """
 
 import json
@@ -29,9 +28,10 @@ _NOT_UNDERSTOOD = (NotFoundError, pa.ArrowException, ValueError, KeyError, TypeE
 
 
 class Table(DeltaTable):
-    """A Delta table that reads its log once to know all transactions in it.
+    """A Delta table that keeps all its application transactions in memory.
 
-    They do not expire here: Delta forgets only those with a date (`lastUpdated`), and ours have none.
+    The transactions do not expire, because Delta removes only those with a date (`lastUpdated`), which ours do not
+    have.
     """
 
     def __init__(self, table_uri: str | Path | os.PathLike[str], *args: Any, **settings: Any) -> None:
@@ -39,12 +39,12 @@ class Table(DeltaTable):
         self._log = objects.join(objects.absolute(str(table_uri)), LOG)
         self._known: dict[str, int] = {}
         self._known_at = -1
-        """The table's version that `_known` is of; -1 is before the first."""
+        """The table version that `_known` belongs to; -1 for none."""
         self._left_at: int | None = None
-        """The version at which delta-rs is asked, because this log is not as `_catch_up` reads it."""
+        """The table version for which delta-rs is used, because `_catch_up` could not read its log."""
 
     def transaction_version(self, app_id: str) -> int | None:
-        """The newest version of a transaction as of the table's version; None when the log has none of this name.
+        """Return the newest version of a transaction; None if the log has no transaction with this name.
 
         Raises:
             StorageError: the log cannot be read.
@@ -52,9 +52,9 @@ class Table(DeltaTable):
         return self._known.get(app_id) if self._is_known() else super().transaction_version(app_id)
 
     def transactions(self, prefix: str) -> dict[str, int] | None:
-        """The newest versions of all transactions whose names begin with `prefix`, as of the table's version.
+        """Return the newest versions of all transactions whose names start with `prefix`.
 
-        None when this class cannot read the log's checkpoint: delta-rs finds single transactions, but lists none.
+        Returns None if this class cannot read the log's checkpoint. delta-rs can read it, but cannot list transactions.
 
         Raises:
             StorageError: the log cannot be read.
@@ -64,7 +64,7 @@ class Table(DeltaTable):
         return {name: version for name, version in self._known.items() if name.startswith(prefix)}
 
     def _is_known(self) -> bool:
-        """Whether `_known` is of the table's version, after reading what is new; if not, delta-rs is asked."""
+        """Read new commits; return whether `_known` is up to date. If not, use delta-rs instead."""
         version = self.version()
         if version not in (self._known_at, self._left_at):
             self._catch_up(version)
@@ -80,21 +80,21 @@ class Table(DeltaTable):
                         self._known[transaction["appId"]] = transaction["version"]
                 self._known_at = number
         except _NOT_UNDERSTOOD as error:
-            # Other writers may keep checkpoints in several files, or remove commits that this table had yet to read.
-            logger.info("%s: transactions are asked for one by one at version %d: %s", self._log, version, error)
+            # Other writers may split checkpoints into several files, or remove commits before this table read them.
+            logger.info("%s: reading transactions one by one by delta-rs at version %d: %s", self._log, version, error)
             self._known_at, self._known, self._left_at = -1, {}, version
 
 
 def read_actions(uri: str) -> Iterator[dict[str, Any]]:
-    """The actions of a commit, whose file in the log is `uri`."""
-    # As bytes: text would also end a line at characters that JSON leaves as they are.
+    """Yield the actions of a commit from its file in the log."""
+    # Bytes are split at line feeds only. Text would also be split at other characters, which JSON may contain.
     return map(json.loads, objects.read_bytes(uri).splitlines())
 
 
 def read_notes(table: DeltaTable, transactions: Iterable[str]) -> dict[str, str]:
-    """The notes of transactions, read from the newest commit backwards until all are found.
+    """Return the notes of transactions, reading commits from the newest backwards until all are found.
 
-    A transaction without a note, or one whose commit the log no longer keeps, is left out.
+    Transactions without a note, and those whose commit was removed from the log, are missing in the result.
     """
     wanted, depth = set(transactions), NOTED_COMMITS
     found: dict[str, str] = {}
@@ -110,7 +110,7 @@ def read_notes(table: DeltaTable, transactions: Iterable[str]) -> dict[str, str]
 
 
 def _newest_checkpoint(log: str, version: int) -> tuple[int, dict[str, int]]:
-    """The newest checkpoint up to `version`: (its version, its transactions); (-1, none) where there is none."""
+    """Read the newest checkpoint up to `version`; return its version and transactions, or -1 and none."""
     try:
         number = int(json.loads(objects.read_bytes(objects.join(log, "_last_checkpoint")))["version"])
     except NotFoundError:

@@ -35,13 +35,15 @@ COLUMNS = ("recording_id", "submission", "artist_ids", "release_group_id", "extr
 
 
 class Split(Settings):
-    """How recordings come to their part, and which labels are worth learning."""
+    """How recordings are split into parts, and which labels are used."""
 
-    seed: int = Field(0, ge=0, description="of the hash that gives a group its part")
-    group_by: GroupBy = Field("release_group", description="what must not be split: release_group or artist")
-    fractions: tuple[float, float, float] = Field((0.8, 0.1, 0.1), description="shares of train, validation, test")
-    least_train: int = Field(20, ge=1, description="recordings that a label needs in train")
-    least_other: int = Field(10, ge=1, description="recordings that a label needs in validation, and in test")
+    seed: int = Field(0, ge=0, description="seed of the hash that assigns groups to parts")
+    group_by: GroupBy = Field(
+        "release_group", description="keep the recordings of a release_group or of an artist in one part"
+    )
+    fractions: tuple[float, float, float] = Field((0.8, 0.1, 0.1), description="shares of train, validation and test")
+    least_train: int = Field(20, ge=1, description="minimum number of training recordings per label")
+    least_other: int = Field(10, ge=1, description="minimum number of recordings per label in validation, and in test")
 
     @field_validator("fractions")
     @classmethod

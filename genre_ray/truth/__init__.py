@@ -1,1 +1,1 @@
-"""What is known of recordings beside their features: annotations, identifiers and mappings between taxonomies."""
+"""Data about recordings besides their features: ground truths, identifiers, mapping tables and run files."""

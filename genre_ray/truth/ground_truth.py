@@ -21,10 +21,13 @@ _SEPARATOR = "---"
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """Annotated recordings, in the file's order; the three lists run in parallel.
+    """The annotated recordings of a file, in its order. All lists are (recordings,).
 
-    MusicBrainz ids are in lower case. A release group may be empty: not known. `labels` are sorted, at least
-    one each.
+    Attributes:
+        uri: the file.
+        recording_ids: MusicBrainz ids in lower case, or other ids as written.
+        release_group_ids: likewise; empty if not known.
+        labels: the sorted labels of each recording, at least one.
     """
 
     uri: str
@@ -40,8 +43,8 @@ def read_ground_truth(uri: str) -> GroundTruth:
     """Read a ground truth, plain or `.bz2`; FMA's also as `genre_ray.truth.fma` reads it.
 
     Raises:
-        InputError: the file departs from the format; the message names the line.
-        StorageError: it is not there or cannot be read.
+        InputError: a line is malformed; the message contains its number.
+        StorageError: the file does not exist or cannot be read.
     """
     folder, _, name = uri.rpartition("/")
     if name.lower().startswith("tracks.csv"):
@@ -50,16 +53,16 @@ def read_ground_truth(uri: str) -> GroundTruth:
     width = len(_header(uri, next(rows, (1, []))[1]))
     truth = GroundTruth(uri, [], [], [])
     lines: dict[str, int] = {}
-    # Most recordings share their labels with many others: each combination is checked and kept once.
+    # Many recordings have the same labels, so each combination is checked and stored once.
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     for number, fields in rows:
         if len(fields) > width:
-            refuse(uri, number, f"at most {width} fields", str(len(fields)), "name every column in the header")
+            refuse(uri, number, f"at most {width} fields", str(len(fields)), "add the missing columns to the header")
         recording_id = identifier(fields[0])
         if not recording_id:
-            refuse(uri, number, "a recording id", "an empty field", "name the recording or remove the line")
+            refuse(uri, number, "a recording id", "an empty field", "add the id or remove the line")
         if recording_id in lines:
-            found = f"{recording_id} again after line {lines[recording_id]}"
+            found = f"{recording_id}, which is also in line {lines[recording_id]}"
             refuse(uri, number, "each recording once", found, "merge the two lines")
         lines[recording_id] = number
         stated = tuple(fields[2:])
@@ -69,7 +72,7 @@ def read_ground_truth(uri: str) -> GroundTruth:
         truth.release_group_ids.append(identifier(fields[1]))
         truth.labels.append(known[stated])
     if not truth.recording_ids:
-        raise InputError(f"{uri}: expected annotated recordings, found only a header; give a file with rows.")
+        raise InputError(f"{uri}: the file contains only a header; give a file with recordings.")
     return truth
 
 
@@ -107,7 +110,7 @@ def _labels(uri: str, number: int, padded: Sequence[str]) -> tuple[str, ...]:
 
 
 def label_fault(label: str) -> str | None:
-    """What is wrong with `label`, or None.
+    """Return what is wrong with the name of a label, or None.
 
     >>> label_fault("rock---indie"), label_fault("rock------indie")
     (None, 'which has an empty name')
@@ -117,7 +120,7 @@ def label_fault(label: str) -> str | None:
         return "which has an empty name"
     if len(names) > 2:
         return "which has more than two levels"
-    # Four or five dashes leave one at the edge of a name.
+    # Splitting at four or five dashes leaves a dash at the start of a name.
     if any(name != name.strip() or name.startswith("-") for name in names):
         return "which has a name that starts or ends with a space, or starts with a dash"
     if printable(label) != label:

@@ -1,8 +1,8 @@
-"""Other names of recordings: an owner's own ids and ISRCs, and ids that MusicBrainz has merged into others.
+"""Map other ids to recording ids: a catalog's own ids, ISRCs, and MusicBrainz ids that were merged into others.
 
-A table of identifiers has the column `recording_id` and one or both of `own_id` and `isrc`; a table of redirects has
-`old_id` and `new_id`. Both are TSV, CSV or Parquet by their suffix; other columns are left alone. A name leads to one
-recording, over as many redirects as there are.
+A table of identifiers has the column `recording_id` and one or both of `own_id` and `isrc`. A table of redirects has
+`old_id` and `new_id`. Both are TSV, CSV or Parquet files; other columns are ignored. Every id stands for exactly one
+recording, after all redirects are followed.
 """
 
 import csv
@@ -25,26 +25,26 @@ _ISRC = re.compile(r"[A-Z]{2}[A-Z0-9]{3}[0-9]{7}")
 
 @dataclass(frozen=True)
 class Identifiers:
-    """Which recording a name stands for; without tables every id stands for itself.
+    """A mapping from ids to recording ids. An unknown id stands for itself.
 
     Attributes:
-        recordings: name → recording, with all redirects followed; names that stand for themselves are left out.
+        recordings: id → recording id, with all redirects followed. Ids that stand for themselves are left out.
     """
 
     recordings: Mapping[str, str] = field(default_factory=dict)
 
     def resolve(self, name: str) -> str:
-        """The recording that a name, as it stands in a table or a ground truth, stands for."""
+        """Return the recording id that an id stands for."""
         return self.recordings.get(name) or self.recordings.get(_isrc(name) or "", name)
 
     def column(self, names: pa.Array) -> pa.Array:
-        """A column of names → of recordings."""
+        """Map a column of ids to recording ids."""
         if not self.recordings:
             return names
         return pa.array([self.resolve(name) for name in names.to_pylist()], pa.string())
 
     def truth(self, stated: GroundTruth) -> GroundTruth:
-        """A ground truth by recordings; one that it names several times has the labels of all."""
+        """Replace the ids of a ground truth by recording ids, and merge the labels of ids of the same recording."""
         found = GroundTruth(stated.uri, [], [], [])
         place: dict[str, int] = {}
         for name, group, labels in zip(stated.recording_ids, stated.release_group_ids, stated.labels, strict=True):
@@ -62,15 +62,19 @@ class Identifiers:
 
 
 NO_IDENTIFIERS = Identifiers()
-"""Every id stands for itself."""
+"""The mapping without tables: every id stands for itself."""
 
 
 def read_identifiers(identifiers: str | None = None, redirects: str | None = None) -> Identifiers:
-    """The names of two tables, either of which may be missing.
+    """Read a table of identifiers and a table of redirects.
+
+    Args:
+        identifiers: the table of identifiers; None for no table.
+        redirects: the table of redirects; None for no table.
 
     Raises:
-        InputError: a table departs from its form, a name leads to two recordings, or redirects lead in a circle.
-        StorageError: a table is not there or cannot be read.
+        InputError: a table is malformed, an id stands for two recordings, or redirects form a cycle.
+        StorageError: a table does not exist or cannot be read.
     """
     moved = {} if redirects is None else _read(redirects, ("old_id",), "new_id")
     for name in moved:
@@ -86,12 +90,12 @@ def _follow(name: str, moved: Mapping[str, str], uri: str) -> str:
         path.append(moved[path[-1]])
         if path[-1] in path[:-1]:
             circle = " → ".join(path[path.index(path[-1]) :])
-            raise InputError(f"{uri}: expected redirects that end, found the circle {circle}; remove one of them")
+            raise InputError(f"{uri}: redirects form a cycle: {circle}; remove one of them")
     return path[-1]
 
 
 def _read(uri: str, names: Sequence[str], target: str) -> dict[str, str]:
-    """Name → target, each name once."""
+    """Read a table as a dict from id to target."""
     found: dict[str, str] = {}
     lines: dict[str, int] = {}
     for number, row in _rows(uri, names, target):
@@ -104,25 +108,25 @@ def _read(uri: str, names: Sequence[str], target: str) -> dict[str, str]:
             if name is None:
                 refuse(uri, number, "an ISRC such as USRC17607839", repr(stated), "correct it")
             if not recording:
-                refuse(uri, number, f"a {target}", "an empty field", "name it or remove the line")
+                refuse(uri, number, f"a {target}", "an empty field", "add it or remove the line")
             if found.setdefault(name, recording) != recording:
                 both = f"{found[name]} (line {lines[name]}) and {recording}"
-                refuse(uri, number, "one recording for each name", f"{both} for {name}", "keep one of them")
+                refuse(uri, number, "one recording per id", f"{both} for {name}", "keep one of them")
             lines.setdefault(name, number)
     if not found:
         raise InputError(
-            f"{uri}: expected rows with {' or '.join(names)} and {target}, found none; give a filled table"
+            f"{uri}: the table has no rows with {' or '.join(names)} and {target}; give a table with such rows"
         )
     return found
 
 
 def _rows(uri: str, names: Sequence[str], target: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows with the wanted columns, numbered as a text file's lines."""
+    """Yield the rows of a table with the wanted columns, with line numbers as in a text file."""
     header, rows = _parquet(uri) if uri.lower().endswith(".parquet") else _text(uri)
     wanted = [column for column in (*names, target) if column in header]
     if target not in wanted or len(wanted) < 2:
         expected, found = f"the columns {target} and {' or '.join(names)}", ", ".join(header[:8]) or "none"
-        refuse(uri, 1, expected, found, "name the columns so")
+        refuse(uri, 1, expected, found, "rename the columns")
     places = {column: header.index(column) for column in wanted}
     for number, values in rows:
         if values and len(values) != len(header):
@@ -135,7 +139,7 @@ def _text(uri: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     try:
         text = objects.read_bytes(uri).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{uri}: expected UTF-8, found: {error}; convert the file") from None
+        raise InputError(f"{uri}: cannot read this file as UTF-8 text: {error}; convert it to UTF-8") from None
     reader = csv.reader(io.StringIO(text), "excel" if uri.lower().endswith(".csv") else "excel-tab", strict=True)
 
     def rows() -> Iterator[tuple[int, list[str]]]:
@@ -143,7 +147,7 @@ def _text(uri: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
             for values in reader:
                 yield reader.line_num, values
         except csv.Error as error:
-            refuse(uri, reader.line_num, "fields that end", str(error), "correct the line")
+            refuse(uri, reader.line_num, "well-formed fields", str(error), "correct the line")
 
     lines = rows()
     return [column.strip() for column in next(lines, (1, []))[1]], lines
@@ -153,13 +157,13 @@ def _parquet(uri: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     try:
         table = pq.read_table(pa.BufferReader(objects.read_bytes(uri)))
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{uri}: expected Parquet, found: {error}; restore the file") from None
+        raise InputError(f"{uri}: cannot read this file as Parquet: {error}; restore the file") from None
     values = zip(*(column.to_pylist() for column in table.columns), strict=True)
     rows = (["" if value is None else str(value) for value in row] for row in values)
     return table.column_names, enumerate(rows, start=2)
 
 
 def _isrc(name: str) -> str | None:
-    """An ISRC without its dashes, None for what is none."""
+    """Return an ISRC without its dashes, or None if the text is not an ISRC."""
     plain = name.replace("-", "").replace(" ", "").upper()
     return plain if _ISRC.fullmatch(plain) else None

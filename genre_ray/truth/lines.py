@@ -1,4 +1,4 @@
-"""Tab-separated text with line numbers, plain or bzip2: what ground truths and runs are written in."""
+"""Read tab-separated text with line numbers, plain or compressed by bzip2."""
 
 import bz2
 import io
@@ -10,15 +10,15 @@ from genre_ray.storage.objects import open_stream
 
 
 def read_rows(uri: str) -> Iterator[tuple[int, list[str]]]:
-    """The lines of the file as fields, numbered from 1; they end as on Unix or on Windows.
+    r"""Yield the number of each line, from 1, and its fields. Lines end with `\n` or `\r\n`.
 
     Raises:
-        InputError: the file is not UTF-8 text, or is not whole, valid bzip2 where its name says so.
-        StorageError: it is not there or cannot be read.
+        InputError: the file is not UTF-8 text, or a `.bz2` file is damaged.
+        StorageError: the file does not exist or cannot be read.
     """
     number = 0
     with open_stream(uri) as stored:
-        # Buffered for its lines, too: a stream from an object store has none.
+        # The buffer also splits lines, which a stream from an object store does not.
         stream = io.BufferedReader(bz2.BZ2File(stored) if uri.lower().endswith(".bz2") else stored)  # type: ignore[type-var]
         try:
             for number, line in enumerate(stream, start=1):
@@ -33,5 +33,5 @@ def read_rows(uri: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def refuse(uri: str, number: int, expected: str, found: str, remedy: str) -> NoReturn:
-    """Raise the InputError for a line."""
+    """Raise an InputError that says what was expected and found in a line, and what to do."""
     raise InputError(f"{uri}, line {number}: expected {expected}, found {found}; {remedy}.")

@@ -1,8 +1,8 @@
-"""The mapping table: how the labels of taxonomies relate, as tab-separated text that people correct and jobs read.
+"""The mapping table: how the labels of taxonomies relate, as tab-separated text.
 
-A row says what a label of one taxonomy tells of a label of another: their relation, and the weight, the share of the
-first label's recordings that have the second. Only taxonomies, labels and weight are needed; what else a row has is
-there for those who judge it. Lines that start with `#` are remarks.
+`reconcile` writes it, people correct it, and `predict` reads it. A row relates a label of one taxonomy to a label of
+another. Its weight is the share of the first label's recordings that have the second. `predict` uses only the columns
+`NEEDED`; the others help people to judge a row. Lines that start with `#` are comments.
 """
 
 import csv
@@ -24,16 +24,17 @@ NEEDED = ("from_taxonomy", "from_label", "to_taxonomy", "to_label", "weight")
 
 @dataclass(frozen=True, slots=True)
 class MappingRow:
-    """What one label tells of another.
+    """One row of the mapping table.
 
     Attributes:
-        relation: of `RELATIONS`: the two are the same, the first lies within the second, contains it, or overlaps it.
-        weight: the share of the first label's recordings that have the second.
-        low, high: the interval of that share.
-        together: recordings with both labels, among those that both taxonomies annotate.
-        count_from, count_to: those with either.
-        cosine: similarity of the two labels' columns.
-        by: of `ORIGINS`: learnt from recordings, taken from equal names, or corrected by people.
+        from_taxonomy, from_label, to_taxonomy, to_label: the two labels.
+        relation: one of `RELATIONS`: the labels are the same, or the first is within, contains or overlaps the second.
+        weight: share of the first label's recordings that have the second.
+        low, high: confidence interval of that share.
+        together: number of recordings with both labels, among those that both taxonomies annotate.
+        count_from, count_to: number of recordings with the first and with the second label, among the same.
+        cosine: cosine similarity of the two labels' columns.
+        by: one of `ORIGINS`: learnt from recordings, derived from equal names, or corrected by people.
     """
 
     from_taxonomy: str
@@ -53,12 +54,12 @@ class MappingRow:
 
 @dataclass(frozen=True)
 class MappingTable:
-    """A table as read: weight by (from label, to label) for each pair (from taxonomy, to taxonomy).
+    """The content of a mapping table file.
 
     Attributes:
-        uri: where it was read.
-        sha256: of its content.
-        weights: all above 0.
+        uri: the file.
+        sha256: hexadecimal hash of the file.
+        weights: (from taxonomy, to taxonomy) → (from label, to label) → weight, which is above 0.
     """
 
     uri: str
@@ -67,12 +68,12 @@ class MappingTable:
 
 
 def format_mapping(rows: Iterable[MappingRow]) -> bytes:
-    """The content of a mapping table, in the order of `rows`."""
+    """Return the content of a mapping table file, in the order of `rows`."""
     return format_table([field.name for field in fields(MappingRow)], (asdict(row).values() for row in rows))
 
 
 def format_table(header: Sequence[str], rows: Iterable[Iterable[str | int | float]]) -> bytes:
-    """Tab-separated lines; numbers with six digits, which is more than any count of recordings settles."""
+    """Return tab-separated lines. Floats are written with six significant digits."""
     text = io.StringIO()
     writer = csv.writer(text, "excel-tab", lineterminator="\n")
     writer.writerow(header)
@@ -83,18 +84,18 @@ def format_table(header: Sequence[str], rows: Iterable[Iterable[str | int | floa
 def read_mapping(uri: str) -> MappingTable:
     """Read a mapping table, as `reconcile` wrote it or as people changed it.
 
-    Columns may stand in any order, and be left out but for `NEEDED`. A weight of 0 is as good as no row.
+    Columns may be in any order, and only those in `NEEDED` are required. Rows with a weight of 0 are ignored.
 
     Raises:
-        InputError: a line departs from the format; the message names it.
-        StorageError: the file is not there or cannot be read.
+        InputError: a line is malformed; the message contains its number.
+        StorageError: the file does not exist or cannot be read.
     """
     columns: list[str] | None = None
     lines: dict[tuple[str, ...], int] = {}
     weights: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
     for number, found in read_rows(uri):
         if number == 1:
-            found[0] = found[0].removeprefix("\ufeff")  # spreadsheets begin with it
+            found[0] = found[0].removeprefix("\ufeff")  # some spreadsheets write a byte order mark
         if found == [""] or found[0].startswith("#"):
             continue
         values = _unquoted(uri, number, found)
@@ -107,17 +108,17 @@ def read_mapping(uri: str) -> MappingTable:
         weight = _check(uri, number, row)
         names = tuple(row[name] for name in NEEDED[:4])
         if names in lines:
-            refuse(uri, number, "each pair of labels once", f"them again after line {lines[names]}", "remove one")
+            refuse(uri, number, "each pair of labels once", f"one that is also in line {lines[names]}", "remove one")
         lines[names] = number
         if weight:
             weights.setdefault((names[0], names[2]), {})[names[1], names[3]] = weight
     if not weights:
-        raise InputError(f"{uri}: expected rows with a weight above 0, found none; give a table that reconcile wrote")
+        raise InputError(f"{uri}: the table has no row with a weight above 0; give a table that reconcile wrote")
     return MappingTable(uri, hashlib.sha256(objects.read_bytes(uri)).hexdigest(), weights)
 
 
 def _unquoted(uri: str, number: int, found: list[str]) -> list[str]:
-    """Fields as they were before a spreadsheet quoted them."""
+    """Remove the quotes that spreadsheets write around fields."""
     try:
         return next(csv.reader(["\t".join(found)], "excel-tab", strict=True))
     except csv.Error as error:
@@ -139,11 +140,11 @@ def _header(uri: str, number: int, values: list[str]) -> list[str]:
 
 
 def _check(uri: str, number: int, row: dict[str, str]) -> float:
-    """The row's weight."""
+    """Check a row and return its weight."""
     for name in NEEDED[:4]:
         value = row[name]
         if not value or value != value.strip() or printable(value) != value:
-            refuse(uri, number, f"a name as {name}", repr(value), "name a taxonomy or a label")
+            refuse(uri, number, f"a name as {name}", repr(value), "write the name of a taxonomy or label")
     if row["from_taxonomy"] == row["to_taxonomy"]:
         refuse(uri, number, "two taxonomies", f"{row['from_taxonomy']!r} twice", "remove the row")
     for name, allowed in (("relation", RELATIONS), ("by", ORIGINS)):

@@ -1,8 +1,7 @@
-"""Runs in the format of the AcousticBrainz genre task: the labels predicted for each recording.
+"""Read and write run files in the format of the AcousticBrainz genre task: the predicted labels of each recording.
 
-Tab-separated without a header, `recordingid<TAB>label<TAB>label…`. Every genre and subgenre is explicit: a
-subgenre does not imply its genre. What the task's own checker refuses is refused here, in reading and in
-writing.
+The format is tab-separated text without a header, `recordingid<TAB>label<TAB>label…`. A subgenre does not imply its
+genre; both must be listed. Reading and writing refuse everything that the task's own checker refuses.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -19,12 +18,20 @@ def read_run(
     vocabulary: Collection[str] | None = None,
     recording_ids: Collection[str] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """The labels of each recording, both in the file's order; plain or `.bz2`.
+    """Read a run file, plain or `.bz2`.
+
+    Args:
+        uri: the file.
+        vocabulary: the allowed labels; None for any.
+        recording_ids: the recordings that must be in the file, and no others; None for any.
+
+    Returns:
+        Recording id → labels, in the order of the file.
 
     Raises:
-        InputError: a row has no labels or one twice, a recording comes twice, a label is malformed or not in
-            `vocabulary`, a recording is not among `recording_ids` or one of them is missing.
-        StorageError: the file is not there or cannot be read.
+        InputError: a row has no label or a label twice, a label is malformed or not in `vocabulary`, a recording occurs
+            twice or is not in `recording_ids`, or one of `recording_ids` is missing.
+        StorageError: the file does not exist or cannot be read.
     """
     rows = ((number, identifier(fields[0]), fields[1:]) for number, fields in read_rows(uri))
     return _checked(uri, rows, vocabulary, recording_ids)
@@ -36,7 +43,12 @@ def format_run(
     vocabulary: Collection[str] | None = None,
     recording_ids: Collection[str] | None = None,
 ) -> bytes:
-    """The content of a run's file, in the order of `rows`, each a recording id and its labels.
+    """Return the content of a run file.
+
+    Args:
+        rows: a recording id and its labels per row, in the order of the file.
+        vocabulary: the allowed labels; None for any.
+        recording_ids: the recordings that must be in the file, and no others; None for any.
 
     Raises:
         InputError: as in `read_run`.
@@ -57,7 +69,7 @@ def _checked(
     run: dict[str, tuple[str, ...]] = {}
     for number, recording_id, labels in rows:
         if not recording_id or recording_id != identifier(recording_id):
-            refuse(uri, number, "a recording id on one line", repr(recording_id), "name the recording")
+            refuse(uri, number, "a recording id", repr(recording_id), "correct the id")
         if recording_id in run:
             refuse(uri, number, "each recording once", f"{recording_id} again", "remove one of its rows")
         if known_ids is not None and recording_id not in known_ids:
@@ -68,7 +80,7 @@ def _checked(
     if missing:
         raise InputError(
             f"{uri}: expected a row for each of {len(known_ids or ())} recordings, "
-            f"found none for {len(missing)}, first {missing[0]}; predict these as well."
+            f"found none for {len(missing)} of them, e.g. {missing[0]}; predict these too."
         )
     return run
 

@@ -88,7 +88,7 @@ def test_a_training_brings_the_gpu_node(trained):
     assert max(gpu for _, gpu in trained.nodes) == 1
     assert max(cpu for cpu, _ in trained.nodes) == 0
     assert "no CUDA" in trained.log
-    assert "bundle written" in trained.log
+    assert "wrote the bundle" in trained.log
 
 
 def test_a_prediction_brings_the_gpu_node(run, ingested, trained):

@@ -99,14 +99,14 @@ def test_an_altered_file_is_refused(local, name, read):
     content = bytearray(objects.read_bytes(f"{local}/{name}"))
     content[len(content) // 2] ^= 1
     objects.write_bytes(f"{local}/{name}", bytes(content))
-    with pytest.raises(InputError, match=f"{name}: expected SHA-256 .* the file was altered"):
+    with pytest.raises(InputError, match=f"{name}: this file was changed"):
         read(local)
 
 
 def test_a_manifest_without_its_checksums_is_refused(local):
     write(local)
     objects.write_bytes(f"{local}/model.json", MANIFEST.to_json())
-    with pytest.raises(InputError, match=r"expected checksums of model.safetensors, .*found those of no file"):
+    with pytest.raises(InputError, match=r"expected checksums of model.safetensors, .*found checksums of no file"):
         read_bundle(local)
 
 

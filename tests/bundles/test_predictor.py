@@ -80,7 +80,7 @@ def test_an_overflow_is_no_score(make_bundle, altered):
 
 def test_weights_of_another_architecture_are_refused(make_bundle, altered):
     broken = altered(make_bundle()[0], network__head__1__weight=np.zeros((4, 9), dtype=np.float32))
-    with pytest.raises(InputError, match=r"expected the weights of essentia, found others: .*head.1.weight"):
+    with pytest.raises(InputError, match=r"the weights do not fit the network of the system essentia: .*head.1.weight"):
         Predictor.of(broken)
 
 

@@ -54,5 +54,7 @@ def test_a_description_makes_it_again():
 
 
 def test_another_taxonomy_is_refused():
-    with pytest.raises(ConfigurationError, match=r"--target allmusic: the bundle b predicts 'discogs', 'lastfm'; name"):
+    with pytest.raises(
+        ConfigurationError, match=r"--target allmusic: the bundle b predicts 'discogs', 'lastfm'; choose"
+    ):
         find_target(BUNDLE, "allmusic")

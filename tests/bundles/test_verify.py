@@ -32,7 +32,7 @@ def test_an_altered_file_is_damage(bundle, name):
     (bundle / name).write_bytes(b"{}")
     (finding,) = verify_bundles(str(bundle))
     (damage,) = finding.damage
-    assert f"{bundle}/{name}: expected " in damage
+    assert f"{bundle}/{name}: " in damage
 
 
 def test_every_file_that_is_gone_is_damage(bundle):

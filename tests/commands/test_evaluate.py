@@ -139,7 +139,7 @@ def test_several_evaluations_share_one_report(catalog):
     assert (table["name"], file["name"]) == ("table", "file")
     assert file["system"]["official"]["recording_all"]["f_score"]["mean"] == pytest.approx((1 + 2 / 3) / 2)
     assert file["system"]["roc_auc"] == "not available"
-    assert any("baselines learn from the truth itself" in note for note in file["notes"])
+    assert any("baselines are fitted to the truth itself" in note for note in file["notes"])
     page = (folder / "report" / "report.html").read_text(encoding="utf-8")
     assert all(f">{text}</a>" in page for text in ("table", "file"))
 
@@ -158,7 +158,7 @@ def test_dry_run_writes_nothing(catalog, caplog):
 
 
 def test_examples_are_of_the_predictions_taxonomy_unless_another_is_named(catalog):
-    with pytest.raises(InputError, match=r"expected examples of 'styles', found those of folders"):
+    with pytest.raises(InputError, match=r"expected examples of 'styles', found examples of folders"):
         run(settings(catalog, taxonomy="styles"))
     assert run(settings(catalog, taxonomy="folders")) == 0
 
@@ -166,7 +166,7 @@ def test_examples_are_of_the_predictions_taxonomy_unless_another_is_named(catalo
 def test_truth_of_another_catalog_is_refused_and_nothing_written(catalog):
     truth = catalog["folder"] / "truth.tsv"
     truth.write_text("recordingmbid\treleasegroupmbid\tgenre1\nelsewhere\tg\tjazz\n")
-    with pytest.raises(InputError, match=r"expected predictions of the 1 recordings.*found 91 recordings"):
+    with pytest.raises(InputError, match=r"none of its 91 recordings is among the 1 recordings"):
         run(settings(catalog, examples=None, ground_truth=str(truth)))
     assert not (catalog["folder"] / "report").exists()
 
@@ -174,16 +174,16 @@ def test_truth_of_another_catalog_is_refused_and_nothing_written(catalog):
 def test_table_of_no_predictions_is_refused(catalog):
     empty = str(catalog["folder"] / "empty")
     write_deltalake(empty, predictions_schema(all_scores=True).empty_table())
-    with pytest.raises(InputError, match="found an empty table"):
+    with pytest.raises(InputError, match="table of predictions is empty"):
         run(settings(catalog, predictions=empty))
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "needs one of predictions and run, found neither"),
-        ({"predictions": "p", "run": "r", "examples": "b"}, "needs one of predictions and run, found both"),
-        ({"predictions": "p"}, "needs one of examples and ground_truth, found neither"),
+        ({}, "needs exactly one of predictions and run, found neither"),
+        ({"predictions": "p", "run": "r", "examples": "b"}, "needs exactly one of predictions and run, found both"),
+        ({"predictions": "p"}, "needs exactly one of examples and ground_truth, found neither"),
         ({"predictions": "p", "evaluations": [{"run": "r", "examples": "b"}]}, "either evaluations or predictions"),
         ({"evaluations": [{"run": "r", "examples": "b"}] * 2}, "distinct names, found evaluation more than once"),
         ({"evaluations": [{"rum": "r"}]}, "did you mean 'run'"),
@@ -210,7 +210,7 @@ def test_resume_of_a_complete_report_writes_nothing(catalog, caplog):
     with caplog.at_level(logging.INFO):
         assert run(settings(catalog, resume=True)) == 0
     assert modified(catalog) == before
-    assert f"nothing to do, run {report(catalog)['run_id']} is complete" in caplog.text
+    assert f"run {report(catalog)['run_id']} is already complete" in caplog.text
 
 
 def test_a_complete_report_is_not_replaced_unless_resumed(catalog):
@@ -263,7 +263,7 @@ def test_artists_are_evaluated_by_the_mean_of_their_recordings(catalog, write_fe
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"level": "artist"}, "needs groups, the features table"), ({"groups": "features"}, "recording needs no groups")],
+    [({"level": "artist"}, "artist, which needs groups"), ({"groups": "features"}, "recording, which takes no groups")],
 )
 def test_levels_and_their_groups_go_together(catalog, given, message):
     with pytest.raises(ConfigurationError, match=message):

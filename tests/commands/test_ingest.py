@@ -27,7 +27,7 @@ def test_a_resume_in_another_directory_takes_nothing_twice(job, ray_cluster, sam
     code, log = job(ingest, ingest.IngestConfiguration, *argv)
 
     assert code == 0, log
-    assert "nothing to do" in log
+    assert "is already complete" in log
     assert tables.dataset(f"{output}/features").count_rows() == 6
 
 

@@ -204,7 +204,9 @@ def test_a_fusion_names_what_the_networks_inside_it_learnt_from(trainings, setti
     erasing = {"inputs": [settings["features"]], "recordings": known[:1], "bundles": [fused.uri], "dry_run": True}
     with caplog.at_level("WARNING"):
         erase.run(erase.EraseConfiguration.from_mapping(erasing))
-    assert f"bundle {fused.uri} learnt from 1 of the recordings (its own network from 0)" in caplog.text
+    assert f"bundle {fused.uri} was trained, validated or tested on 1 of the recordings (its own network on 0)" in (
+        caplog.text
+    )
 
 
 def test_licences_are_in_the_manifest_and_the_card(trainings, settings, tmp_path):
@@ -318,14 +320,17 @@ def test_masked_labels_change_what_is_learnt(trainings, joined_settings, tmp_pat
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"ground_truth": "t.tsv"}, "expected either sources or ground_truth, found both"),
+        ({"ground_truth": "t.tsv"}, "sources cannot be combined with ground_truth"),
         ({"taxonomy": "other"}, "expected taxonomy to be one of squashed, spelt, found other"),
-        ({"sources": {}}, "expected taxonomy and ground_truth, or sources; found no taxonomy and no ground_truth"),
+        ({"sources": {}}, "give taxonomy and ground_truth, or sources; taxonomy and ground_truth missing"),
         ({"sources": {"a": {"ground_truht": "t"}}}, "did you mean 'ground_truth'"),
-        ({"sources": {"a": {"ground_truth": "t", "test_ground_truth": "t"}}}, "needs validation_ground_truth too"),
+        (
+            {"sources": {"a": {"ground_truth": "t", "test_ground_truth": "t"}}},
+            "needs validation_ground_truth; give both",
+        ),
         (
             {"sources": {"a": {"ground_truth": "t", "validation_ground_truth": "v"}, "b": {"ground_truth": "t"}}},
-            "validation_ground_truth of all sources or of none",
+            "validation_ground_truth for all sources or for none",
         ),
         ({"unlabelled": "ignored"}, "unlabelled"),
     ],

@@ -40,7 +40,7 @@ def rows(path):
 def test_emotify(run, tmp_path):
     code, log = run(EMOTIFY)
     assert code == 0, log
-    assert "folder and tags share 144 recordings" in log
+    assert "folder and tags both annotate 144 recordings" in log
     found = {(row["from_label"], row["to_label"]): row for row in rows(tmp_path / "out" / "mapping.tsv")}
     assert found["rock---hard rock", "rock"]["relation"] == "within"
     assert found["classical", "classical"]["relation"] == "same"
@@ -62,7 +62,7 @@ def test_an_output_is_one_runs_and_what_people_corrected_stays(run, tmp_path):
     assert run(EMOTIFY)[0] == 4
     code, log = run(EMOTIFY, "--resume")
     assert (code, mapping.read_bytes()) == (0, corrected)
-    assert "nothing to do" in log
+    assert "is already complete" in log
     code, log = run(EMOTIFY, "--resume", "--least", "3")
     assert code == 4
     assert "settings.least: 5 there, 3 here" in log
@@ -72,7 +72,7 @@ def test_an_output_is_one_runs_and_what_people_corrected_stays(run, tmp_path):
 def test_a_dry_run_writes_nothing(run, tmp_path):
     code, log = run(EMOTIFY, "--dry-run")
     assert code == 0
-    assert "share 144 recordings" in log
+    assert "both annotate 144 recordings" in log
     assert not (tmp_path / "out").exists()
 
 
@@ -94,7 +94,7 @@ def test_a_tree_and_other_names_are_used(run, tmp_path):
         ({"folder": EMOTIFY["folder"]}, "expected at least two taxonomies"),
         ({**EMOTIFY, "x": {"ground_truth": []}}, "taxonomies.x.ground_truth"),
         ({**EMOTIFY, "x": {"truth": ["a"]}}, "unknown key 'taxonomies.x.truth'; did you mean 'ground_truth'"),
-        ({**EMOTIFY, "x": {"ground_truth": EMOTIFY["tags"]["ground_truth"] * 2}}, "is in another file of x too"),
+        ({**EMOTIFY, "x": {"ground_truth": EMOTIFY["tags"]["ground_truth"] * 2}}, "is also in another ground truth"),
         ({**EMOTIFY, "x": {"ground_truth": ["/none.tsv"]}}, "none.tsv"),
     ],
 )

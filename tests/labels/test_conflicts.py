@@ -72,4 +72,4 @@ def test_labels_without_counterpart_are_told():
     conflicts = found([["rock"]] * 40 + [["garage"]] + [["odd"]] * 2 + [["jazz"]] * 40, theirs)
     assert set(conflicts) == {("no_counterpart", "odd", ""), ("no_counterpart", "garage", "")}
     assert conflicts["no_counterpart", "odd", ""].count_from == 2
-    assert conflicts["no_counterpart", "garage", ""].detail == "of the same last level: jazz---garage"
+    assert conflicts["no_counterpart", "garage", ""].detail == "labels with the same last level: jazz---garage"

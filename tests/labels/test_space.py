@@ -82,7 +82,7 @@ def test_one_taxonomy_keeps_its_names():
 def test_two_labels_of_a_taxonomy_that_become_one_are_refused_with_both():
     taxonomies = {"a": ["2-step", "rock", "step"], "b": ["rock"]}
     with pytest.raises(
-        InputError, match=r"a: .*found '2-step' and 'step', which both become 'step'.*rename one of them"
+        InputError, match=r"a: .*its labels '2-step' and 'step'.*both become 'step'.*rename one of them"
     ):
         LabelSpace.join(taxonomies)
 

@@ -46,23 +46,23 @@ def test_a_small_yaml(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("labels:\n  a: b\n  b: c\n  c: a\n", "the cycle a → b → c → a"),
-        ("labels:\n  a:\n  b: a\n  a: b\n", "line 4: expected each name once, found 'a' again after line 2"),
+        ("labels:\n  a: b\n  b: c\n  c: a\n", "form a cycle: a → b → c → a"),
+        ("labels:\n  a:\n  b: a\n  a: b\n", "line 4: expected each name once, found 'a', which is also in line 2"),
         ("labels: {a: }\nlabels: {b: }\n", "line 2: expected each name once, found 'labels'"),
-        ("labels:\n  a:\n  b: aa\n", "parents of 'b' to be labels, found 'aa'"),
-        ("labels:\n  a:\naliases:\n  a: a\n", "the alias 'a' of 'a', a label too"),
-        ("labels:\n  a:\naliases:\n  b: c\n", "the alias 'b' to name a label, found 'c'"),
+        ("labels:\n  a:\n  b: aa\n", "'aa', a parent of 'b', is not a label"),
+        ("labels:\n  a:\naliases:\n  a: a\n", "'a' is an alias of 'a' and also a label"),
+        ("labels:\n  a:\naliases:\n  b: c\n", "the alias 'b' stands for 'c', not a label"),
         ("labels:\n  a: {b: }\n", "line 2: expected a name on one line"),
         ("labels:\n  a: [[b]]\n", "line 2: expected a name on one line"),
         ("labels:\n  'a\\nb':\n  \"a\\nb\":\n", "line 3: expected a name on one line"),
         ("labels: [a, b]\n", "line 1: expected a mapping"),
-        ("genres:\n  a:\n", "line 2: expected labels and aliases, found 'genres'"),
-        ("labels:\n", "expected labels with their parents under `labels`, found none"),
-        ("", "found an empty file"),
+        ("genres:\n  a:\n", "line 2: expected the sections `labels` and `aliases`, found 'genres'"),
+        ("labels:\n", "no labels found; list labels"),
+        ("", "the file is empty"),
         ("labels: {a: [\n", "line 2: expected YAML"),
         ("labels: {a: &b [*b]}\n", "line 1: expected a name on one line"),
         ("[" * 5000, "nested too deeply"),
-        ("labels: {a: \xff", "expected YAML"),
+        ("labels: {a: \xff", "as UTF-8 text"),
     ],
 )
 def test_unsound_yaml_is_refused(tmp_path, text, message):
@@ -76,7 +76,7 @@ def test_unsound_yaml_is_refused(tmp_path, text, message):
     ("rows", "message"),
     [
         ("1,0,0,A,1\n2,0,9,B,1\n", "line 3: expected a parent that is a genre's id, found 9"),
-        ("1,0,2,A,1\n2,0,1,B,1\n", "the cycle A → B → A"),
+        ("1,0,2,A,1\n2,0,1,B,1\n", "a cycle: A → B → A"),
         (
             "1,0,0,Rock,1\n2,0,0,Noise,2\n3,0,1,Punk,1\n4,0,3,Noise,1\n",
             r"line 5: expected each title once, found it for 2 \(Noise\) and 4 \(Noise → Punk → Rock\)",

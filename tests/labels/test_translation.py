@@ -51,7 +51,7 @@ def test_scores_are_those_of_a_loop_in_whatever_blocks(drawn, scores, products):
 
 
 def test_a_table_of_other_taxonomies_is_refused():
-    with pytest.raises(InputError, match="labels of a mapped to c, found a → b, a → t, b → t"):
+    with pytest.raises(InputError, match="map labels of a to c, found a → b, a → t, b → t"):
         Translation.of(TABLE, "c", {"a": ["rock"]})
-    with pytest.raises(InputError, match="labels of b mapped to t"):
+    with pytest.raises(InputError, match="map labels of b to t"):
         Translation.of(TABLE, "t", {"b": ["odd"]})

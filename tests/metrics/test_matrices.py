@@ -37,7 +37,7 @@ def test_shapes_and_labels_must_agree() -> None:
     two, three = np.zeros((1, 2), bool), np.zeros((1, 3), bool)
     with pytest.raises(InputError, match="one shape"):
         paired_csr(two, three, ["a", "b"])
-    with pytest.raises(InputError, match="found 3 labels"):
+    with pytest.raises(InputError, match="expected 2 labels, one per column, found 3"):
         paired_csr(two, two, ["a", "b", "c"])
     with pytest.raises(InputError, match="'a'"):
         check_labels(["a", "a"], 2)

@@ -140,7 +140,7 @@ def test_the_area_of_the_curve_steps_is_the_average_precision() -> None:
     [
         ([True, False], [0.1, np.nan], "finite"),
         ([True, False], [0.1], "shape"),
-        ([False, False], [0.1, 0.2], "found none"),
+        ([False, False], [0.1, 0.2], "no recording has the label"),
     ],
 )
 def test_a_curve_that_cannot_be_drawn_is_refused(truth, scores, message: str) -> None:

@@ -53,7 +53,7 @@ def test_a_reserved_gpu_that_torch_cannot_use(worker, monkeypatch, caplog):
     worker([0])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert reserved_device() == torch.device("cpu")
-    assert "GPU 0 is reserved, but torch finds no usable one" in caplog.text
+    assert "GPU 0 is reserved, but torch cannot use it" in caplog.text
 
 
 def test_outside_of_ray_it_is_the_cpu(monkeypatch):

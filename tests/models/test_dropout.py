@@ -77,5 +77,5 @@ def test_any_shape(shape):
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
 def test_what_is_no_share_is_refused(p):
-    with pytest.raises(ValueError, match="expected a share of 0 to 1"):
+    with pytest.raises(ValueError, match="expected a dropout share from 0 to 1"):
         Dropout(p)

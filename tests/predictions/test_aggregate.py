@@ -99,7 +99,7 @@ def test_several_submissions_without_all_scores_are_refused(write_predictions):
 
 def test_thresholds_of_other_labels_are_refused(write_predictions):
     uri = write_predictions(["a", "a"], np.ones((2, 3), dtype=np.float32), thresholds=[0.5, 0.5])
-    with pytest.raises(InputError, match=r"each of 3 scores becomes a label, found 3 labels and 2 thresholds"):
+    with pytest.raises(InputError, match=r"expected a policy for 3 labels .*found 3 labels and 2 thresholds"):
         list(recording_labels(uri))
 
 

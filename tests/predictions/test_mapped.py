@@ -62,9 +62,9 @@ def test_every_taxonomy_of_the_bundle_has_its_say(make_bundle):
 
 def test_a_mapping_that_leads_nowhere_is_refused(make_bundle):
     bundle, _, _ = make_bundle()
-    with pytest.raises(ConfigurationError, match="'folders', which it predicts itself; leave --mapping out"):
+    with pytest.raises(ConfigurationError, match="'folders' and needs no mapping for it; remove --mapping"):
         map_target(bundle, "folders", TABLE)
-    with pytest.raises(InputError, match="labels of folders mapped to library, found folders → shop, tags → shop"):
+    with pytest.raises(InputError, match="map labels of folders to library, found folders → shop, tags → shop"):
         map_target(bundle, "library", TABLE)
-    with pytest.raises(ConfigurationError, match="or a --mapping that leads there"):
+    with pytest.raises(ConfigurationError, match="or give a --mapping to"):
         find_target(bundle, "shop")

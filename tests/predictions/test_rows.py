@@ -77,5 +77,5 @@ def test_a_table_says_which_policy_decided_it(tmp_path, scores):
 def test_properties_that_state_no_policy_are_refused(tmp_path, scores, changed):
     properties = {} if changed is None else {**predictions_properties(OTHER, "folders"), **changed}
     uri = write(str(tmp_path / "predictions"), made(OTHER, scores), properties)
-    with pytest.raises(InputError, match=r"how each of 3 scores becomes a label, found .*predict again"):
+    with pytest.raises(InputError, match=r"expected a policy for 3 labels .*found .*predict again"):
         policy_of_table(uri, 3)

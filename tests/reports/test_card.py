@@ -49,8 +49,8 @@ def test_card_says_what_the_manifest_says():
         "| rock---indie | – |",
     ):
         assert line in text.splitlines()
-    assert "The system is described in: the paper of the system." in text
-    assert "2 genres and 1 subgenre," in text
+    assert "The system is described in the paper of the system." in text
+    assert "2 genres and 1 subgenre " in text
     assert "not calibrated" in text
 
 

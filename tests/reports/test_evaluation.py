@@ -104,8 +104,8 @@ def test_baselines_learn_from_training_and_are_scored_on_the_truth():
     genre = max(("jazz", "rock"), key=lambda label: truth[:, LABELS.index(label)].sum())
     expected = mean_f(label_sets(truth), [(genre,)] * len(truth))
     assert learnt.baselines["popularity"].official.recording_all.f_score.mean == pytest.approx(expected)
-    assert any("the baselines learn from the truth itself" in note for note in learnt.notes)
-    assert not any("the baselines learn" in note for note in result.notes)
+    assert any("The baselines are fitted to the truth itself" in note for note in learnt.notes)
+    assert not any("The baselines are fitted" in note for note in result.notes)
 
 
 def test_truth_label_outside_the_model_counts_as_never_predicted():
@@ -118,7 +118,7 @@ def test_truth_label_outside_the_model_counts_as_never_predicted():
     assert result.system.roc_auc == evaluated(truth, scores, given).system.roc_auc
     polka = next(row for row in result.labels if row.label == "polka")
     assert (polka.count, polka.predicted, polka.recall, polka.roc_auc) == (30, 0, 0.0, None)
-    assert any("1 label of the truth outside the model's labels (polka)" in note for note in result.notes)
+    assert any("1 label of the truth unknown to the model (polka)" in note for note in result.notes)
 
 
 def test_coverage_counts_missing_and_unknown_and_scores_what_is_there():
@@ -135,7 +135,7 @@ def test_coverage_counts_missing_and_unknown_and_scores_what_is_there():
 
 def test_no_common_recording_is_refused_with_what_to_do():
     predictions = Predictions("s3://catalog/predictions", (), (), unknown=12)
-    with pytest.raises(InputError, match=r"expected predictions of the 1 recordings.*found 12.*check that both"):
+    with pytest.raises(InputError, match=r"none of its 12 recordings is among the 1 recordings.*check that both"):
         evaluate("none", predictions, Truth("truth.tsv", None, ("a",), (("rock",),)))
 
 
@@ -186,7 +186,7 @@ def test_curves_sum_to_the_average_precision_and_histograms_to_the_recordings():
 @pytest.mark.parametrize(("recordings", "warned"), [(FEW_RECORDINGS - 1, True), (FEW_RECORDINGS, False)])
 def test_small_data_are_said_to_be_small(build, recordings, warned):
     notes = build(recordings=recordings).notes
-    assert any("can be chance (standard error" in note for note in notes) is warned
+    assert any("can be due to chance (standard error" in note for note in notes) is warned
 
 
 def test_trust_compares_the_models_scores_with_the_answers():

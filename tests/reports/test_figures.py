@@ -41,7 +41,7 @@ def test_colours_are_the_pages_own(build):
 def test_names_of_few_labels_are_text(build):
     drawing = figures.label_scores(build(("jazz", "rock")).labels)
     texts = {element.text for element in ElementTree.fromstring(drawing).iter("text")}
-    assert {"jazz", "rock", "F at the decided labels", "ROC AUC"} <= texts
+    assert {"jazz", "rock", "F of the predicted labels", "ROC AUC"} <= texts
 
 
 def test_many_labels_from_rare_to_frequent():

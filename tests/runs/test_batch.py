@@ -36,7 +36,7 @@ def test_a_dry_run_writes_nothing_and_says_what_it_measured(job, numbers_of, tmp
     assert job(numbers_of(5, 600), dry_run=True) == 0
     assert list(tmp_path.iterdir()) == []
     assert "2 work items, 2 inputs" in caplog.messages[0]
-    assert "measured here on 265 rows" in caplog.text
+    assert "measured on 265 rows on this machine" in caplog.text
 
 
 def test_a_run_its_resume_and_its_refusals(ray_cluster, job, numbers_of, keep, contents, tmp_path, monkeypatch, caplog):
@@ -61,9 +61,9 @@ def test_a_run_its_resume_and_its_refusals(ray_cluster, job, numbers_of, keep, c
 
     monkeypatch.setattr("genre_ray.runs.batch.execute", refuse)
     assert job(source, resume=True, max_rejected=7) == 0
-    assert "nothing to do, run" in caplog.messages[-1]
+    assert "is already complete" in caplog.messages[-1]
     assert job(source, resume=True, max_rejected=6, execution={"workers": 1, "rows_per_shard": 99}) == 3
-    assert "7 rows were rejected, max_rejected allows 6" in caplog.messages[-1]
+    assert "7 rows were rejected, but --max-rejected allows 6" in caplog.messages[-1]
 
 
 @pytest.mark.server
@@ -91,4 +91,4 @@ def test_a_claim_that_did_nothing_yet_is_resumed(job, numbers_of, keep, monkeypa
     assert job(numbers_of(3), resume=True) == 0
     assert done[0] == done[1]
     assert job(numbers_of(), output="empty") == 0
-    assert "nothing to do" in caplog.messages[-1]
+    assert "is already complete" in caplog.messages[-1]

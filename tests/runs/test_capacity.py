@@ -62,8 +62,8 @@ def test_what_no_node_can_have_is_refused(known_as):
     with pytest.raises(ConfigurationError) as caught:
         refuse_impossible(Resources(100), "execution.cpus_per_worker", name="a worker of `parse`")
     assert str(caught.value) == (
-        "a worker of `parse` reserves 100 CPU, but no node of this machine can have that: the nodes have 2 CPU, "
-        "8192 MiB each. Lower execution.cpus_per_worker, or use a cluster with larger nodes"
+        "a worker of `parse` reserves 100 CPU, but no node of this machine has that much: the nodes have 2 CPU, "
+        "8192 MiB. Lower execution.cpus_per_worker, or use a cluster with larger nodes"
     )
     for impossible in (Resources(1, 1), Resources(1, 0.1), Resources(1, 0, 9000)):
         with pytest.raises(ConfigurationError, match="no node of this machine"):
@@ -72,11 +72,11 @@ def test_what_no_node_can_have_is_refused(known_as):
 
 def test_so_many_that_must_run_together_are_refused(known_as):
     known_as(HERE)
-    with pytest.raises(ConfigurationError, match=r"^50 workers with 1 CPU each .* has room for 2\. Lower execution\.l"):
+    with pytest.raises(ConfigurationError, match=r"^50 workers with 1 CPU each .* can run only 2\. Lower execution\.l"):
         refuse_impossible(Resources(1), "execution.learners", workers=50)
     known_as(POOLS)
     refuse_impossible(Resources(1, 1), "execution.learners", workers=4)
-    with pytest.raises(ConfigurationError, match="room for 4"):
+    with pytest.raises(ConfigurationError, match="can run only 4"):
         refuse_impossible(Resources(1, 1), "execution.learners", workers=5)
 
 
@@ -146,8 +146,8 @@ except capacity.ConfigurationError as error:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "no more will come" in done.stdout
-    assert "a worker reserves 1000 CPU, but no node of this machine can have that" in done.stdout
+    assert "it will not grow" in done.stdout
+    assert "a worker reserves 1000 CPU, but no node of this machine has that much" in done.stdout
 
 
 def test_a_cluster_that_was_joined_may_grow(ray_cluster):

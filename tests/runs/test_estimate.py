@@ -35,7 +35,7 @@ def said(source, stage, **execution):
 
 def test_an_archive_that_was_read_to_its_end_is_counted(sample):
     lines = said(DocumentSource((str(sample / "emotify" / "documents.tar.zst"),), limit=20), ParseDocuments())
-    assert re.search(r"^[\d.]+ ms a row to read, compute and encode, measured here on 20 rows$", lines[-6])
+    assert re.search(r"^[\d.]+ ms per row to read, compute and encode, measured on 20 rows on this machine$", lines[-6])
     assert "chain: read documents -> parse -> write (1 CPU)" in lines
     shares = dict(re.findall(r"(read documents|parse|encode) (\d+)%", lines[-5]))
     assert set(shares) == {"read documents", "parse", "encode"}
@@ -92,23 +92,23 @@ def test_the_rows_of_a_table_are_known_from_its_log(tmp_path, sample):
 @pytest.mark.parametrize(
     ("capacity", "settings", "expected"),
     [
-        (Capacity((Nodes(Resources(8), 1),), True, "this machine"), {}, (8, "as many as this machine has room for")),
+        (Capacity((Nodes(Resources(8), 1),), True, "this machine"), {}, (8, "the maximum of this machine")),
         (
             Capacity((Nodes(Resources(16), 12), Nodes(Resources(8, 1), 4)), True, "the cluster"),
             {"cpus_per_worker": 2},
-            (96, "as many as the cluster has room for"),
+            (96, "the maximum of the cluster"),
         ),
         (
             Capacity((Nodes(Resources(16), 12), Nodes(Resources(8, 1), 4)), True, "the cluster"),
             {"gpus_per_worker": 0.5},
-            (8, "as many as the cluster has room for"),
+            (8, "the maximum of the cluster"),
         ),
         (
             Capacity((Nodes(Resources(2), 1),), False, "the cluster"),
             {},
-            (2, "as many as the cluster has room for now; it may grow"),
+            (2, "as many as the cluster can run now; it may grow"),
         ),
-        (Capacity((), False, "the cluster"), {}, (1, "as many as the cluster has room for now; it may grow")),
+        (Capacity((), False, "the cluster"), {}, (1, "as many as the cluster can run now; it may grow")),
         (Capacity((Nodes(Resources(2), 1),), True, "this machine"), {"workers": 64}, (64, "execution.workers is 64")),
         (Capacity((Nodes(Resources(2), 1),), True, "this machine"), {"workers": 999}, (100, "one per work item")),
     ],
@@ -129,7 +129,7 @@ def test_a_dry_run_survives_a_cluster_that_does_not_answer(monkeypatch, caplog):
     monkeypatch.setattr(
         estimate.capacity, "possible", lambda: Capacity((Nodes(Resources(3), 1),), True, "this machine")
     )
-    assert estimate.worker_count(range(9), Execution()) == (3, "as many as this machine has room for")
+    assert estimate.worker_count(range(9), Execution()) == (3, "the maximum of this machine")
     assert "nobody listens" in caplog.text
 
 
@@ -137,7 +137,9 @@ def test_hours_are_those_of_all_rows_and_prices_those_given():
     foreseen = estimate.Estimate(rows=7.2e6, seconds=900.0, worker_hours=20.0, worker_bytes=1e9, output_bytes=1e9)
     assert estimate.describe_cost(foreseen, Execution()) == "about 20 core-hours"
     priced = Execution(cpus_per_worker=2, gpus_per_worker=0.5, core_hour_price=0.05, gpu_hour_price=2)
-    assert estimate.describe_cost(foreseen, priced) == ("about 40 core-hours and 10 GPU-hours, 22 at the prices given")
+    assert estimate.describe_cost(foreseen, priced) == (
+        "about 40 core-hours and 10 GPU-hours, cost 22 at the configured prices"
+    )
 
 
 def test_worker_hours_are_the_time_of_a_row_times_the_rows(numbers_of, keep):

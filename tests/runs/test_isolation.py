@@ -76,7 +76,7 @@ DEADLY = {
     hang: (Reason.TIMED_OUT, "took more than 1 s"),
     leave: (Reason.CRASHED, "ended with exit code 3"),
     allocate: (Reason.OUT_OF_MEMORY, "MiB of memory, more than"),
-    refuse_memory: (Reason.OUT_OF_MEMORY, "found no more memory"),
+    refuse_memory: (Reason.OUT_OF_MEMORY, "ran out of memory"),
 }
 
 
@@ -127,7 +127,7 @@ def test_a_deadly_row_is_rejected_with_its_reason_and_its_neighbours_come_out(ha
     assert os.getpid() not in accepted["pid"].to_pylist()
     (row,) = rejected.to_pylist()
     assert (row["source_uri"], row["recording_id"], row["reason"]) == ("f000/3", None, str(reason))
-    assert row["detail"].startswith("the process in which the row was computed ")
+    assert row["detail"].startswith("the process that computed this row ")
     assert row["detail"].endswith(", twice")
     assert detail in row["detail"]
     # One child for the rows before, one for the row alone, one for those after.
@@ -162,7 +162,7 @@ def test_rows_that_all_fail_alike_are_an_error_and_not_as_many_rejections(harm, 
     limits = Limits(item_timeout_s=0.1) if harm is hang else LIMITS
     with isolation_of(Poisoned(dict.fromkeys(names, harm)), limits) as isolation:
         isolation.compute(rows_of(*names))
-        with pytest.raises(GenreRayError, match=rf"^item/3: all {count} rows failed alike"):
+        with pytest.raises(GenreRayError, match=rf"^item/3: all {count} rows failed for the same reason"):
             isolation.refuse_alike("item/3")
 
 
@@ -193,7 +193,7 @@ def test_a_child_that_does_not_start_is_an_error():
         def __reduce__(self):
             return leave, ()
 
-    with isolation_of(Unloadable({})) as isolation, pytest.raises(GenreRayError, match="it ended with exit code 3"):
+    with isolation_of(Unloadable({})) as isolation, pytest.raises(GenreRayError, match=r"it crashed \(exit code 3\)"):
         isolation.compute(rows_of("a"))
 
 
@@ -419,7 +419,7 @@ def test_workers_that_die_over_a_shard_whatever_is_done_end_the_run_with_a_messa
     """What kills outside of reading and computing is not tried for ever."""
     for count in range(MAX_DEATHS):
         assert begin_attempt(str(tmp_path), "a000").deaths == ({0: count} if count else {})
-    with pytest.raises(GenreRayError, match="a000/0: 10 workers died over this shard"):
+    with pytest.raises(GenreRayError, match="a000/0: 10 workers died while they processed this shard"):
         begin_attempt(str(tmp_path), "a000")
 
 

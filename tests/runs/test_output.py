@@ -62,7 +62,7 @@ def test_another_run_is_refused_with_every_difference(tmp_path, record):
 
 def test_the_same_run_joins_only_when_it_resumes(tmp_path, record):
     output(tmp_path).claim(record)
-    with pytest.raises(OutputTakenError, match=r"already holds run .* pass --resume"):
+    with pytest.raises(OutputTakenError, match=r"already contains run .* pass --resume"):
         output(tmp_path).claim(record)
     output(tmp_path, dict(OURS), resume=True).claim(record)
 
@@ -160,14 +160,14 @@ def test_an_output_that_was_completed_during_the_claim_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["report.json", "_run/claim.json"])
 def test_a_file_of_someone_else_is_refused(tmp_path, name, content):
     objects.write_bytes(str(tmp_path / name), content)
-    with pytest.raises(OutputTakenError, match=r"belongs to run|found another file"):
+    with pytest.raises(OutputTakenError, match=r"belongs to run|genre_ray did not write"):
         output(tmp_path, resume=True).claim(document_in(tmp_path))
 
 
 @pytest.mark.parametrize("properties", [{}, {"identity": "{"}, {"identity": "1"}])
 def test_a_table_of_someone_else_is_refused(tmp_path, properties):
     tables.create_table(str(tmp_path / "data"), SCHEMA, properties)
-    with pytest.raises(OutputTakenError, match="found one that genre_ray did not write"):
+    with pytest.raises(OutputTakenError, match="a table that genre_ray did not write"):
         output(tmp_path, resume=True).claim(table_in(tmp_path))
 
 

@@ -186,7 +186,7 @@ def test_a_damaged_plan_is_named(tmp_path, content):
 def test_a_work_item_that_its_chunk_lacks_is_named(tmp_path):
     (plan,) = settle(str(tmp_path), files("a"), make_work_items, 7)
     (left,) = plan.remaining(lambda name: 0)
-    with pytest.raises(StorageError, match="expected the work item 0000-x, found none"):
+    with pytest.raises(StorageError, match="the work item 0000-x is missing"):
         left._replace(item="0000-x").read_item("session")
 
 

@@ -36,8 +36,8 @@ def test_a_heartbeat_says_what_is_waited_for_and_only_while_it_is(monkeypatch, c
         time.sleep(0.2)
     assert len(caplog.records) <= count + 1
     assert caplog.records[0].message == (
-        "waiting for 1 GPU for `score`: the cluster has 4 CPUs (3 free) and no GPU now; an autoscaler, if it has one, "
-        "may bring more"
+        "waiting for 1 GPU for `score`: the cluster has 4 CPUs (3 free) and no GPU now; it may grow if it has an "
+        "autoscaler"
     )
 
 

@@ -321,5 +321,5 @@ def test_an_input_that_ends_before_the_shards_that_remain_is_an_error(tmp_path, 
     (segment,) = segments(Chain(Shorter(source.files), (keep(),)), segment.session, Execution())
     (error,) = written(segment, work)
     assert error["error"] == "InputError"
-    assert "no rows of shard 3 are there" in error["message"]
+    assert "the input ends before shard 3" in error["message"]
     assert ledger.progress(work.item) == (3, False)

@@ -114,12 +114,18 @@ def drop_last_commit(output):
 DAMAGE = {
     "missing part": (lambda out: first_part(out).unlink(), "missing"),
     "truncated part": (lambda out: os.truncate(first_part(out), 99), "found 99"),
-    "altered part": (lambda out: flip(first_part(out)), "altered: expected a SHA-256"),
-    "altered rejected part": (lambda out: flip(first_part(out, "rejected")), "altered: expected a SHA-256"),
+    "altered part": (lambda out: flip(first_part(out)), "changed: its SHA-256 does not start"),
+    "altered rejected part": (lambda out: flip(first_part(out, "rejected")), "changed: its SHA-256 does not start"),
     "lost commit": (drop_last_commit, "work items are not complete"),
-    "lost table": (lambda out: shutil.rmtree(out / "data"), "expected one table beside the rejected one, found none"),
-    "broken log": (lambda out: (out / "data" / "_delta_log" / f"{1:020d}.json").write_text("{"), "a readable log"),
-    "lost plan": (lambda out: (out / "_run" / "plan-0000.jsonl.gz").write_bytes(b"x"), "a run's tables and plan"),
+    "lost table": (
+        lambda out: shutil.rmtree(out / "data"),
+        "expected one table besides the rejected table, found none",
+    ),
+    "broken log": (lambda out: (out / "data" / "_delta_log" / f"{1:020d}.json").write_text("{"), "log cannot be read"),
+    "lost plan": (
+        lambda out: (out / "_run" / "plan-0000.jsonl.gz").write_bytes(b"x"),
+        "the run's tables or plans cannot be read",
+    ),
 }
 
 
@@ -136,12 +142,12 @@ def test_a_shard_without_its_rejected_rows_breaks_the_law(output, caplog):
     shutil.rmtree(output / "rejected")
     tables.create_table(str(output / "rejected"), tables.open_table(str(output / "data")).schema().to_arrow(), {})
     assert check(output) == 1
-    assert "expected 5 rows kept, rejected or erased, found 4" in caplog.text
+    assert "expected 5 rows (accepted, rejected or erased), found 4" in caplog.text
     assert "item 0000-n001" not in caplog.text  # its kind does not tell how many rows it has
 
 
 def test_nothing_there_is_no_soundness(tmp_path):
-    with pytest.raises(InputError, match="found none"):
+    with pytest.raises(InputError, match="no table, bundle or run found"):
         check(tmp_path / "no")
     with pytest.raises(ConfigurationError, match="--delete needs --gc"):
         check(tmp_path, delete=True)
@@ -163,10 +169,10 @@ def test_gc_takes_old_orphans_when_asked_and_nothing_else(output, numbers_of, ca
     assert check(output, gc=True) == 0
     assert check(output, gc=True, delete=True, dry_run=True) == 0
     assert set(output.rglob("*")) == before
-    assert f"would remove: {paths[old]}" in caplog.text
+    assert f"would delete: {paths[old]}" in caplog.text
     assert check(output, gc=True, delete=True) == 0
     assert before - set(output.rglob("*")) == {paths[old]}
-    assert "1 orphans are younger than 7 days" in caplog.text
+    assert "kept 1 orphans younger than 7 days" in caplog.text
 
 
 def test_erased_rows_are_gone_do_not_come_back_and_are_accounted_for(
@@ -180,7 +186,7 @@ def test_erased_rows_are_gone_do_not_come_back_and_are_accounted_for(
     assert "would erase 2 rows" in caplog.text
     assert rows(ledger) == before
     assert remove(output, "f000/0", recordings_file=str(ids), bundles=[str(bundle)]) == 0
-    assert f"bundle {bundle} learnt from 1 of the recordings" in caplog.text
+    assert f"bundle {bundle} was trained, validated or tested on 1 of the recordings" in caplog.text
     assert rows(ledger) == sorted(set(before) - {"f000/0", "f000/1"})
     assert check(output) == 0
     work(str(output), numbers_of(12, 4))
@@ -214,7 +220,7 @@ def test_parts_of_other_writers_are_checked_by_size_and_rows(output, tmp_path):
     assert (found["data"]["by_checksum"], found["data"]["by_size_and_rows"]) == (3, 1)
     assert (found["data"]["state"], found["out"]["rows_of_shards"][:16]) == ("sound", "checked in total")
     assert found["out"]["damage"] == [
-        f"{output}: expected 16 rows kept, rejected or erased in both tables, found 15",
+        f"{output}: expected 16 rows (accepted, rejected or erased) in both tables, found 15",
     ]
     foreign = next(part for part in tables.list_parts(uri) if history.shard_of(part.path).startswith("part-"))
     os.truncate(output / "data" / foreign.path, 50)
@@ -230,7 +236,7 @@ def test_on_a_store(s3, numbers_of, caplog, work):
     part = tables.list_parts(ledger.data_uri)[0]
     objects.write_bytes(f"{ledger.data_uri}/{part.path}", b"x" * part.size)
     assert check(f"{s3}/out") == 1
-    assert f"{part.path}: altered" in caplog.text
+    assert f"{part.path}: changed" in caplog.text
 
 
 def test_parts_that_a_broken_off_commit_promised_are_no_orphans(output):

@@ -144,6 +144,8 @@ def test_it_gives_up_where_others_always_win(tmp_path, monkeypatch, no_pause):
         raise CommitFailedError("a concurrent transaction deleted data")
 
     monkeypatch.setattr(Table, "delete", refuse)
-    with pytest.raises(StorageError, match="5 commits were refused, the last one with: a concurrent transaction"):
+    with pytest.raises(
+        StorageError, match=r"all 5 commits conflicted with other writers \(last error: a concurrent transaction"
+    ):
         erase(uri, {"a"})
     assert ids(uri) == [("a", "")]

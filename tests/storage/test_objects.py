@@ -109,7 +109,7 @@ def test_a_planned_file_that_is_gone_says_what_to_do(root):
     objects.write_bytes(uri, b"abc")
     (file,) = objects.list_files(root)
     objects.delete_files([uri])
-    with pytest.raises(NotFoundError, match=r"file: .*cannot be found now. Make it available .*--resume"):
+    with pytest.raises(NotFoundError, match=r"file: .*does not exist now. Restore it.*--resume"):
         objects.require_unchanged(file)
     with pytest.raises(NotFoundError):
         objects.open_stream(uri, file)
@@ -126,7 +126,9 @@ def test_an_object_that_is_overwritten_while_it_is_read_gives_no_mixture(s3, mon
         with objects.open_stream(uri, planned) as stream:
             stream.read(10)
             objects.write_bytes(uri, b"x" * 3 * 2**20)
-            with pytest.raises(error, match=r"changed since the run was planned|was overwritten while it was read"):
+            with pytest.raises(
+                error, match=r"changed since the run was planned|was overwritten while it was being read"
+            ):
                 stream.read()
 
 

@@ -31,7 +31,7 @@ ROW = "A\tg\trock\trock---indie\n"
         (HEADER + ROW + "\n", 3, "a recording id, found an empty field"),
         (HEADER + "\tg\trock\n", 2, "a recording id, found an empty field"),
         (HEADER + "  \tg\trock\n", 2, "a recording id, found an empty field"),
-        (HEADER + ROW + "B\tg\tpop\n" + ROW, 4, "A again after line 2"),
+        (HEADER + ROW + "B\tg\tpop\n" + ROW, 4, "A, which is also in line 2"),
         (HEADER + "A\tg\trock\trock\n", 2, "each label once, found 'rock' twice"),
         (HEADER + "A\tg\t\trock\n", 2, "found '', which has an empty name"),
         (HEADER + "A\tg\trock------indie\n", 2, "empty name"),
@@ -65,7 +65,7 @@ def test_an_id_in_other_letters_is_the_same_recording(tmp_path):
 def test_a_header_alone_is_refused(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_text(HEADER)
-    with pytest.raises(InputError, match="found only a header"):
+    with pytest.raises(InputError, match="contains only a header"):
         read_ground_truth(str(path))
 
 

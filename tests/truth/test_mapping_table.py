@@ -46,9 +46,9 @@ def test_people_may_leave_columns_out_reorder_quote_and_remark(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected rows with a weight above 0, found none"),
-        (HEADER, "found none"),
-        (HEADER + "a\trock\tb\tRock\t0\n", "found none"),
+        ("", "the table has no row with a weight above 0"),
+        (HEADER, "no row with a weight"),
+        (HEADER + "a\trock\tb\tRock\t0\n", "no row with a weight"),
         ("from_taxonomy\tfrom_label\tto_taxonomy\tto_label\n", "line 1: expected the columns .*, found no weight"),
         ("from\t" + HEADER, "line 1: expected columns of .*, found 'from'"),
         ("weight\t" + HEADER, "line 1: expected each column once, found weight twice"),
@@ -60,7 +60,7 @@ def test_people_may_leave_columns_out_reorder_quote_and_remark(tmp_path):
         (HEADER + "#\na\trock\tb\t\t1\n", "line 3: expected a name as to_label, found ''"),
         (HEADER + "a\t rock\tb\tRock\t1\n", "line 2: expected a name as from_label, found ' rock'"),
         (HEADER + "a\trock\ta\tRock\t1\n", "line 2: expected two taxonomies, found 'a' twice"),
-        (HEADER + "a\tx\tb\ty\t1\na\tx\tb\ty\t0.5\n", "line 3: expected each pair of labels once, .* after line 2"),
+        (HEADER + "a\tx\tb\ty\t1\na\tx\tb\ty\t0.5\n", "line 3: expected each pair of labels once, .* also in line 2"),
         (HEADER + 'a\t"x\tb\ty\t1\n', "line 2: expected fields between tabs"),
         (HEADER[:-1] + "\tby\na\tx\tb\ty\t1\tguess\n", "line 2: expected by to be one of learnt, name, corrected"),
         (HEADER[:-1] + "\trelation\na\tx\tb\ty\t1\tlike\n", "line 2: expected relation to be one of same"),

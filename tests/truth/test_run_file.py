@@ -34,7 +34,7 @@ def test_the_form_of_a_row():
         ([("a", ["x"]), ("a", ["y"])], "line 2: expected each recording once, found a again"),
         ([("a", ["z"]), ("b", ["x"])], "line 1: expected a label of the vocabulary, found 'z'"),
         ([("a", ["x"]), ("b", ["x"]), ("c", ["x"])], "line 3: expected a recording of the ground truth, found c"),
-        ([("b", ["x"])], "expected a row for each of 2 recordings, found none for 1, first a"),
+        ([("b", ["x"])], "expected a row for each of 2 recordings, found none for 1 of them, e.g. a"),
         ([("", ["x"])], "line 1: expected a recording id"),
         ([("a", ["x", ""])], "line 1: expected `genre` or `genre---subgenre`, found '', which has an empty name"),
         ([("a", ["x------y"])], "which has an empty name"),
@@ -68,5 +68,5 @@ def test_an_empty_run_lacks_every_recording(tmp_path):
     path = tmp_path / "run.tsv"
     path.write_text("")
     assert read_run(str(path)) == {}
-    with pytest.raises(InputError, match="found none for 1, first a"):
+    with pytest.raises(InputError, match=r"found none for 1 of them, e\.g\. a"):
         read_run(str(path), recording_ids=["a"])

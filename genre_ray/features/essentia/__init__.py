@@ -1,1 +1,1 @@
-"""Essentia's measurements of AcousticBrainz documents as vectors of 2669 named columns."""
+"""Convert AcousticBrainz documents, which Essentia computed, to vectors of 2669 named columns."""

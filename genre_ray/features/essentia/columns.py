@@ -1,9 +1,8 @@
-"""The 2669 columns that an AcousticBrainz low-level document flattens to, generated from its descriptors.
+"""The names of the 2669 feature columns of an AcousticBrainz low-level document.
 
-Columns stand in plain string order of their dotted names (`….dmean.1`, `….dmean.10`, `….dmean.2`). They are
-the numbers under `lowlevel`, `rhythm` and `tonal` without `rhythm.beats_position`, whose length varies, and
-without the median of `rhythm.beats_loudness_band_ratio`, which some documents lack; the four strings are
-one-hot columns.
+The columns are all numbers under `lowlevel`, `rhythm` and `tonal`, and one-hot columns for the four strings. Two fields
+are left out: `rhythm.beats_position`, because its length varies, and the median of `rhythm.beats_loudness_band_ratio`,
+because some documents lack it. Columns are sorted by name as strings (`….dmean.1`, `….dmean.10`, `….dmean.2`).
 """
 
 from collections.abc import Iterator
@@ -20,9 +19,13 @@ SCALES = ("major", "minor")
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A field of a document, `<room>.<name>`: an object of `statistics`, or without any a value by itself.
+    """A numeric field `<room>.<name>` of a document.
 
-    Each of its values is a number (`shape` empty), a list or a matrix of numbers.
+    Attributes:
+        room: the section of the document: `lowlevel`, `rhythm` or `tonal`.
+        name: name of the field.
+        statistics: keys of the field, each with one value; empty if the field is a value itself.
+        shape: shape of a value: () for a number, (n,) for a list, (n, n) for a matrix.
     """
 
     room: str
@@ -31,7 +34,7 @@ class Descriptor:
     shape: tuple[int, ...] = ()
 
     def columns(self) -> Iterator[str]:
-        """The names of its columns in the order that its values are read: statistics, rows, places."""
+        """Yield the names of its columns in the order of its values: by statistic, then row, then position."""
         base = f"{self.room}.{self.name}"
         for value in [f"{base}.{statistic}" for statistic in self.statistics] or [base]:
             for place in product(*map(range, self.shape)):
@@ -40,13 +43,13 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A string field `tonal.<name>` that becomes one column `tonal.<name>_<value>` for each of its values."""
+    """A string field `tonal.<name>`, with one column `tonal.<name>_<value>` for each possible value."""
 
     name: str
     values: tuple[str, ...]
 
     def columns(self) -> Iterator[str]:
-        """The names of its columns, in the order of `values`."""
+        """Yield the names of its columns in the order of `values`."""
         return (f"tonal.{self.name}_{value}" for value in self.values)
 
 
@@ -101,7 +104,7 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
     *(Descriptor("lowlevel", name, ("mean",), (13,)) for name in ("gfcc", "mfcc")),
     *(Descriptor("lowlevel", name, ("cov", "icov"), (13, 13)) for name in ("gfcc", "mfcc")),
 )
-"""All numeric fields, in the order that a document is read in."""
+"""All numeric fields, in the order in which `flatten` reads them."""
 
 CATEGORIES: tuple[Category, ...] = (
     Category("chords_key", KEYS),
@@ -109,30 +112,30 @@ CATEGORIES: tuple[Category, ...] = (
     Category("key_key", KEYS),
     Category("key_scale", SCALES),
 )
-"""All string fields; they are read after the numbers."""
+"""All string fields. `flatten` reads them after the numbers."""
 
 READING_ORDER: tuple[str, ...] = tuple(
     column for fields in (DESCRIPTORS, CATEGORIES) for field in fields for column in field.columns()
 )
-"""The columns as a document is read."""
+"""The columns in the order in which `flatten` reads them."""
 
 FEATURE_COLUMNS: tuple[str, ...] = tuple(sorted(READING_ORDER))
-"""The columns as they are stored: 2669 names in string order."""
+"""The columns in the order of the features table: 2669 sorted names."""
 
 ESSENTIA = FeatureSpec.of_columns("essentia-2669", FEATURE_COLUMNS)
-"""What `ingest` makes of AcousticBrainz documents."""
+"""The specification of the features tables that `ingest` writes."""
 
 ABSENT_PEAK = "bpm_histogram_first_peak_spread"
-"""The descriptor under `rhythm` that a "music 2.0" document does not have."""
+"""The descriptor under `rhythm` that documents of version "music 2.0" lack."""
 
 LONE_PEAKS: tuple[str, ...] = tuple(
     name for name in _SCALARS["rhythm"].split() if "_peak_" in name and name != ABSENT_PEAK
 )
-"""Descriptors under `rhythm` that are single numbers in a "music 2.0" document."""
+"""The descriptors under `rhythm` that are single numbers in documents of version "music 2.0"."""
 
 
 def missing_columns(version: DocumentVersion) -> tuple[str, ...]:
-    """The columns that documents of `version` cannot supply, in string order; these are NaN at rest."""
+    """Return the columns that documents of a version lack. They are NaN in the features table."""
     if version is DocumentVersion.MUSIC_1:
         return ()
     return tuple(column for column in FEATURE_COLUMNS if column.startswith(f"rhythm.{ABSENT_PEAK}."))

@@ -1,4 +1,4 @@
-"""AcousticBrainz documents → rows of the features table."""
+"""The stage that converts AcousticBrainz documents to rows of the features table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 @dataclass
 class ParseDocuments:
-    """A stage: documents as they are stored → rows of the features table.
+    """A stage that parses documents and returns rows of the features table.
 
     Attributes:
-        resources: what a worker of it reserves.
+        resources: the resources that a worker of this stage reserves.
     """
 
     name = "parse"
@@ -30,8 +30,8 @@ class ParseDocuments:
     resources: Resources | None = None
 
     def open(self) -> Compute:
-        """Load the compiled parser."""
-        # Here, not above: who only reads a table has no use for the compiler.
+        """Load the compiled scanner and return the function that processes a table of documents."""
+        # Imported here, because jobs that only read tables do not need the compiler.
         from genre_ray.features.essentia.vectors import warm_up
 
         warm_up()
@@ -39,8 +39,15 @@ class ParseDocuments:
 
 
 def parse_documents(documents: pa.Table) -> Outcome:
-    """Rows of the features table for documents with the columns of `genre_ray.sources.documents.table.DOCUMENTS`."""
-    # Batch by batch: to combine batches would copy the payloads.
+    """Parse documents.
+
+    Args:
+        documents: with the schema `genre_ray.sources.documents.table.DOCUMENTS`.
+
+    Returns:
+        Accepted rows of the features table, and rejected rows.
+    """
+    # Batch by batch, because combining batches would copy the documents.
     outcomes = [_parse(batch) for batch in documents.to_batches() if batch.num_rows]
     if not outcomes:
         return Outcome(ParseDocuments.schema.empty_table(), rejections([]))

@@ -1,7 +1,7 @@
-"""From a parsed document to its 2669 numbers.
+"""Convert a parsed document to a vector of 2669 numbers.
 
-Two readings of one description (`genre_ray.features.essentia.columns`): a fast one for documents that are in order,
-and, only where that one stumbles, a field by field one that finds the first fault and names its column.
+A fast function reads all values of a valid document. If it fails, a slower one goes through the document field by field
+and reports the first faulty column. Both use the descriptors in `genre_ray.features.essentia.columns`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,10 +28,10 @@ from genre_ray.sources.documents.parse import Document, DocumentVersion
 
 Rooms = Mapping[str, Mapping[str, Any]]
 
-# The spellings with flats that the newer extractor was seen to use; others are refused.
+# The flats that the newer extractor is known to write. Others are rejected.
 SHARPS = {"Ab": "G#", "Bb": "A#", "Eb": "D#"}
 
-# The statistics that a single number is itself; the others are measures of how it varies.
+# The statistics of a single number that equal the number. The others measure variation and are 0.
 LEVELS = frozenset({"mean", "median", "min", "max"})
 
 _NUMBERS = frozenset({int, float})
@@ -40,10 +40,10 @@ _SUPPLIED = {version: ~np.isin(FEATURE_COLUMNS, missing_columns(version)) for ve
 
 
 def flatten(document: Document) -> npt.NDArray[np.float32] | Rejection:
-    """The values of `FEATURE_COLUMNS`, float32 of shape (2669,).
+    """Return the values of `FEATURE_COLUMNS`, float32 (2669,), or why the document is rejected.
 
-    Columns that the document's version cannot supply are NaN, all others are finite; a document for which
-    this cannot be had is rejected, with the first column at fault in the detail.
+    Columns that documents of this version lack are NaN. All others are finite. The detail of a rejection names the
+    first faulty column.
     """
     rooms = _as_music_1(document)
     try:
@@ -63,10 +63,10 @@ def flatten(document: Document) -> npt.NDArray[np.float32] | Rejection:
 
 
 def _as_music_1(document: Document) -> Rooms:
-    """The document's rooms in the layout of "music 1.0", with NaN for what its version lacks.
+    """Convert the sections of a document to the layout of version "music 1.0", with NaN for missing fields.
 
-    The newer extractor gives the histogram peaks as single numbers, which are their own mean, median, minimum
-    and maximum and do not vary, and the key by three profiles, of which `temperley` is the older extractor's.
+    The newer extractor writes histogram peaks as single numbers: their mean, median, minimum and maximum are the number
+    itself, and their variation is 0. It writes the key for three profiles. The older extractor used `temperley`.
     """
     if document.version is DocumentVersion.MUSIC_1:
         return {"lowlevel": document.lowlevel, "rhythm": document.rhythm, "tonal": document.tonal}
@@ -84,7 +84,7 @@ def _as_music_1(document: Document) -> Rooms:
 
 
 def _values(descriptor: Descriptor) -> Callable[[Any], tuple[Any, ...]]:
-    """What takes the values out of a descriptor's field: one for each statistic, or the field itself."""
+    """Return a function that returns the values of a field: one per statistic, or the field itself."""
     statistics = descriptor.statistics
     if len(statistics) > 1:
         return itemgetter(*statistics)
@@ -101,7 +101,7 @@ _ONE_HOT = [(category.name, _one_hot(category)) for category in CATEGORIES]
 
 
 def _read(rooms: Rooms) -> list[Any]:
-    """All values in `READING_ORDER`, of any type; KeyError, TypeError or ValueError for a wrong shape."""
+    """Return all values in `READING_ORDER`, of any type; raise KeyError, TypeError or ValueError for a wrong shape."""
     read: list[Any] = []
     for room, name, values_of, dimensions, length in _PLAN:
         values = values_of(rooms[room][name])
@@ -126,12 +126,12 @@ def _sized(value: Any, length: int) -> list[Any]:
 
 
 def _fault(rooms: Rooms, document: Document) -> Rejection:
-    """The first fault of a document that has one, in reading order."""
+    """Return the rejection for the first fault of a document, in reading order."""
     missing = frozenset(missing_columns(document.version))
     for reason, column, detail in _faults(rooms):
         if column not in missing:
             return Rejection(reason, f"{column}: {detail}", document.recording_id)
-    raise AssertionError("the two readings disagree")
+    raise AssertionError("the fast reader found a fault, the field-by-field reader did not")
 
 
 def _faults(rooms: Rooms) -> Iterator[tuple[Reason, str, str]]:
@@ -184,4 +184,4 @@ def _float32(value: float) -> np.float32:
 def _kind(value: Any) -> str:
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    return {dict: "an object", bool: "a truth value", str: "a string"}.get(type(value), "a number")
+    return {dict: "an object", bool: "a boolean", str: "a string"}.get(type(value), "a number")

@@ -1,7 +1,7 @@
-"""From documents' bytes to their vectors and whose they are: fast where a document is in order, else the plain way.
+"""Convert the bytes of documents to feature vectors and provenances.
 
-The plain way, `parse_document` and `flatten`, defines every outcome; the compiled scanner only answers for
-documents on which the two cannot differ.
+`parse_document` and `flatten` define the result of every document. A compiled scanner is faster. It is used for a
+document only if it certainly gives the same result; otherwise the document goes through `parse_document` and `flatten`.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from genre_ray.outcomes import Rejection
 from genre_ray.sources.documents.parse import Provenance, parse_document, provenance, stated_version
 
 AT_ONCE = 8
-"""Documents of one call: few, because a thread that reads meanwhile waits for the interpreter after each call."""
+"""Documents per call of the scanner. Few, because a prefetching thread can run Python code only between calls."""
 
 Vectors = npt.NDArray[np.float32]
 Payloads: TypeAlias = pa.LargeBinaryArray
@@ -38,15 +38,17 @@ _guess = first_guess()
 
 
 def read_vectors(names: Sequence[str], payloads: Payloads, vectors: Vectors) -> list[Provenance | Rejection]:
-    """Fill the rows of `vectors` with the values of `FEATURE_COLUMNS`, and return whose they are.
+    """Write the feature vectors of documents to `vectors`, and return their provenances.
 
-    Values are as `genre_ray.features.essentia.flatten.flatten` gives them. The row of a rejected document has no
-    meaning.
+    Values are equal to those of `genre_ray.features.essentia.flatten.flatten`.
 
     Args:
-        names: (documents,) file names.
-        payloads: (documents,) contents, which are not copied.
-        vectors: float32 (documents, 2669).
+        names: file names, (documents,).
+        payloads: contents, (documents,); they are not copied.
+        vectors: float32 (documents, 2669), overwritten. The row of a rejected document is undefined.
+
+    Returns:
+        The provenance of each document, or why it is rejected, (documents,).
     """
     scanned = scan_vectors(names, payloads, vectors)
     return [
@@ -56,13 +58,13 @@ def read_vectors(names: Sequence[str], payloads: Payloads, vectors: Vectors) -> 
 
 
 def scan_vectors(names: Sequence[str], payloads: Payloads, vectors: Vectors) -> list[Provenance | None]:
-    """As `read_vectors`, where the compiled scanner is sure of a document; None where it is not."""
+    """Like `read_vectors`, but only with the compiled scanner; None for a document that the scanner is unsure about."""
     if not len(payloads):
         return []
     _, stored_offsets, content = payloads.buffers()
     offsets = np.frombuffer(stored_offsets, np.int64)[payloads.offset : payloads.offset + len(payloads) + 1]
     starts, lengths = offsets[:-1], np.diff(offsets)
-    # An array of nothing but empty contents may come without a buffer for them.
+    # An array in which all contents are empty may have no data buffer.
     content = pa.py_buffer(b"") if content is None else content
     copied = np.zeros(lengths.max() + 2 * MARGIN, np.uint8)
     values = np.empty(SLOTS, np.float32)
@@ -81,12 +83,12 @@ def scan_vectors(names: Sequence[str], payloads: Payloads, vectors: Vectors) -> 
 
 
 def warm_up() -> None:
-    """Load the compiled scanner, or compile it: seconds, once for a machine and a release."""
+    """Load the compiled scanner. The first process on a machine compiles it, which takes some seconds."""
     scan_vectors([""], pa.array([b"{}"], pa.large_binary()), np.empty((1, len(FEATURE_COLUMNS)), np.float32))
 
 
 def _provenance(name: str, stored: memoryview, layout: int) -> Provenance | None:
-    """What a document of a layout tells about itself; None where its metadata name another."""
+    """Read a document's provenance from its metadata; None if the metadata state another version than its layout."""
     try:
         metadata: Any = orjson.loads(stored)
     except orjson.JSONDecodeError:

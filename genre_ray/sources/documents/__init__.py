@@ -1,5 +1,4 @@
-"""What comes in: documents, archives, ground truths and runs, read so that no bad item can stop a run.
+"""Read AcousticBrainz documents from files and archives.
 
-A bad item becomes a `genre_ray.outcomes.Rejection`; only an input that is unusable as a whole, such
-as a malformed ground truth, raises `genre_ray.errors.InputError`.
+A bad document becomes a `genre_ray.outcomes.Rejection`, so it cannot stop a run.
 """

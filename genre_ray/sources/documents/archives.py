@@ -1,8 +1,7 @@
-"""Archives of documents, walked forwards member by member; nothing is extracted to disk.
+"""Read archives of documents forwards, member by member, without extracting them to disk.
 
-Every member that is not a directory is a row, good or not. The numbering of the rows does not depend on which of them
-are wanted, so that an archive can be read on from any row. An archive that ends early, is damaged or exceeds a limit
-gives one last row that says so, after all that came before it.
+Every member that is not a directory becomes a row, valid or rejected. Rows are numbered independently of which rows are
+wanted, so reading can start at any row. If an archive ends early, is damaged or exceeds a limit, its last row says so.
 """
 
 import tarfile
@@ -26,12 +25,12 @@ from genre_ray.sources.documents.tar_headers import members
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst")
 MAX_MEMBERS = 20_000_000
-# AcousticBrainz documents shrink to a tenth; zeros and repeated documents can shrink to a millionth.
+# AcousticBrainz documents compress to a tenth of their size; zeros and repeated documents can compress to a millionth.
 MAX_EXPANSION = 200.0
 
 
 def is_archive(name: str) -> bool:
-    """Whether `name` is an archive's, by its suffix."""
+    """Whether a file is an archive, by the suffix of its name."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
@@ -48,24 +47,24 @@ def read_archive(
     max_expansion: float = MAX_EXPANSION,
     wanted: Callable[[int], bool] = _always,
 ) -> Iterator[RawDocument | None]:
-    """Walk the members of the archive in `stream`, whose compression follows from the suffix of `uri`.
+    """Read the members of an archive.
 
-    Yields one row for each member that is not a directory, in order; None where it is not wanted. The last row is about
-    the archive itself (`archive_truncated`, `archive_unreadable`, `too_many_members`, `expands_too_far`) where it ends
-    early, is damaged or exceeds a limit.
+    Yields one row for each member that is not a directory, in order, or None for a row that is not wanted. If the
+    archive ends early, is damaged or exceeds a limit, the last row is about the archive itself (`archive_truncated`,
+    `archive_unreadable`, `too_many_members` or `expands_too_far`).
 
     Args:
-        stream: the archive as stored.
-        uri: its address.
-        max_document_bytes: a larger member is rejected, and passed over.
-        max_members: an archive with more of them ends there.
-        max_expansion: an archive whose content is more than so many times its stored size ends there; a quarter of a
-            GiB of content is always allowed.
-        wanted: called once for each row in order, before its content is read, with the bytes of its document: 0 where
-            it is refused unread. Returns whether to yield the row.
+        stream: the stored archive.
+        uri: its path or URI. The suffix says how it is compressed.
+        max_document_bytes: larger members are rejected without reading them.
+        max_members: maximum number of members to read.
+        max_expansion: maximum ratio of the archive's content to its stored size. A quarter of a GiB of content is
+            always allowed.
+        wanted: called once for each row, in order and before its content is read, with the size of its document in
+            bytes (0 if the document is rejected without reading it). Returns whether to yield the row.
 
     Raises:
-        StorageError: `stream` itself failed, which says nothing about the archive.
+        StorageError: reading `stream` failed, which says nothing about the archive.
     """
     source = Content(stream, uri, max_expansion)
     count = 0
@@ -82,26 +81,26 @@ def read_archive(
                     bounded(member.name), bounded_uri(f"{uri}#{member.name}"), refusal or source.content(member)
                 )
             if _has_content(member):
-                # Whether a member is whole must not depend on who wants it, nor on its being refused.
+                # Whether a member is complete must not depend on whether it is wanted or rejected.
                 source.seek(member.offset_data + member.size)
             count += 1
             yield row
-            row = None  # its view keeps a chunk of the archive in memory
+            row = None  # it refers to a chunk of the archive in memory
             is_wanted = None
         source.expect_zeros()
     except (*DAMAGE, Exceeded) as error:
-        # A member that is cut has been asked for: the row about the archive stands in its place.
+        # If a member is truncated, `wanted` was called for it, and the row about the archive takes its place.
         is_wanted = wanted(0) if is_wanted is None else is_wanted
         yield about_archive(uri, source.verdict(error)) if is_wanted else None
 
 
 def about_archive(uri: str, why: Rejection) -> RawDocument:
-    """The row that is about an archive itself."""
+    """Make the row that is about an archive itself."""
     return RawDocument(bounded(uri.rpartition("/")[2]), bounded_uri(uri), why)
 
 
 def _has_content(member: tarfile.TarInfo) -> bool:
-    """Whether `size` bytes of content follow the header; a link has none and a sparse file fewer."""
+    """Whether `size` bytes of content follow the header. A link has no content, and a sparse file has fewer bytes."""
     return member.isreg() and not member.issparse()
 
 
@@ -110,7 +109,7 @@ def _refusal(member: tarfile.TarInfo, max_document_bytes: int) -> Rejection | No
     path = name.replace("\\", "/")
     detail = None
     if not _has_content(member):
-        detail = f"expected a regular file, found tar member type {member.type!r}: {name}"
+        detail = f"expected a regular file, found a tar member of type {member.type!r}: {name}"
     elif path.startswith("/") or ".." in path.split("/"):
         detail = f"expected a name inside the archive, found {name}"
     if detail is not None:

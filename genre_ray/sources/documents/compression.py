@@ -1,7 +1,7 @@
-"""Compressed streams, read forwards in chunks: gzip, bzip2 and Zstandard by the name's suffix, or plain.
+"""Decompress streams in chunks: gzip, bzip2, Zstandard or uncompressed, by the suffix of the name.
 
-All of them read on across concatenated streams (frames), and raise EOFError where a stream ends early. No chunk is
-larger than `CHUNK_BYTES`, whatever it was compressed from.
+Concatenated streams (frames) are read to the end. A stream that ends early raises EOFError. No chunk is larger than
+`CHUNK_BYTES`, whatever the compression ratio.
 """
 
 import bz2
@@ -18,22 +18,22 @@ else:
     from backports import zstd
 
 CHUNK_BYTES = 2**21
-"""Enough for two dozen documents: while a chunk is decompressed, the interpreter is left to others."""
+"""Maximum size of a chunk, about two dozen documents. Decompressing a chunk releases the GIL."""
 _READ_BYTES, _FIRST_BYTES = 2**20, 2**16
 
 DAMAGE = (EOFError, OSError, zlib.error, zstd.ZstdError)
-"""What a damaged compressed stream raises; EOFError where it ends early."""
+"""The exceptions of a damaged compressed stream; EOFError if it ends early."""
 
 
 class Readable(Protocol):
-    """The one thing that is asked of a stream."""
+    """A stream that can be read."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes; none at the end."""
+        """Return up to `size` bytes, and no bytes at the end."""
 
 
 class _Decompressor(Protocol):
-    """What reads one stream, or frame, as the standard library has it."""
+    """A decompressor of one stream (frame), as in the standard library."""
 
     @property
     def eof(self) -> bool: ...
@@ -45,19 +45,23 @@ class _Decompressor(Protocol):
 
 
 def decompressed(stream: Readable, name: str) -> Iterator[bytes]:
-    """The content of `stream` in chunks that are never empty, decompressed as the suffix of `name` says.
+    """Yield the decompressed content of `stream` in chunks that are not empty.
 
-    What can be read before a damage is yielded before it raises.
+    Content before a damaged place is yielded before an exception is raised.
+
+    Args:
+        stream: the compressed stream.
+        name: name of the file, whose suffix says how it is compressed.
 
     Raises:
         EOFError: the compressed stream ends early.
-        OSError, zlib.error, zstd.ZstdError: it is damaged or of another format, or something else follows it.
+        OSError, zlib.error, zstd.ZstdError: it is damaged, has another format, or is followed by other data.
     """
     lowered = name.lower()
     if lowered.endswith((".gz", ".tgz")):
         return _chunks(gzip.GzipFile(fileobj=stream, mode="rb").read1)  # type: ignore[call-overload]
     if lowered.endswith(".bz2"):
-        # Not by `bz2.BZ2File`: it takes a later stream with a damaged beginning for padding and loses it silently.
+        # `bz2.BZ2File` is not used, because it silently ignores a later stream with a damaged beginning.
         return _streams(stream, bz2.BZ2Decompressor)
     if lowered.endswith(".zst"):
         return _streams(stream, zstd.ZstdDecompressor)
@@ -71,7 +75,7 @@ def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
 def _streams(stream: Readable, begin: Callable[[], _Decompressor]) -> Iterator[bytes]:
     stored, at = memoryview(stream.read(_READ_BYTES)), 0
     while at < len(stored):
-        # Little at first: what a stream leaves is copied, and there may be a stream every few bytes.
+        # Small pieces at first: unused data of a stream are copied, and streams may be only some bytes long.
         one, most = begin(), _FIRST_BYTES
         while not one.eof:
             piece = stored[:0]

@@ -1,4 +1,4 @@
-"""The content of an archive: decompressed as it is read, forwards only, and only so far as it may expand."""
+"""The decompressed content of an archive, read forwards, with a limit on its expansion."""
 
 import sys
 import tarfile
@@ -9,16 +9,16 @@ from genre_ray.outcomes import Reason, Rejection
 from genre_ray.sources.documents.compression import DAMAGE as COMPRESSION_DAMAGE
 from genre_ray.sources.documents.compression import decompressed
 
-# ValueError to RecursionError: what tarfile lets through for headers made to hurt it.
+# tarfile raises ValueError to RecursionError for malicious headers.
 DAMAGE = (*COMPRESSION_DAMAGE, tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
-"""What reading a damaged archive raises."""
+"""The exceptions of a damaged archive."""
 
 FREE_BYTES = 2**28
-"""Content that is allowed however small the archive is."""
+"""Bytes of content that are allowed for every archive, however small."""
 
 
 class Exceeded(Exception):
-    """The archive goes beyond a limit."""
+    """The archive exceeds a limit."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -26,7 +26,7 @@ class Exceeded(Exception):
 
 
 class _Storage:
-    """The bytes as stored; its failures are kept apart from those of what is stored."""
+    """The stored bytes. Its read errors become StorageErrors, so they differ from errors of damaged content."""
 
     def __init__(self, stream: BinaryIO, uri: str) -> None:
         self.stream = stream
@@ -35,28 +35,28 @@ class _Storage:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing came."""
+        """Whether no bytes were read."""
         return self.size == 0
 
     def read(self, size: int = -1, /) -> bytes:
         try:
             data = self.stream.read(size)
         except OSError as error:
-            raise StorageError(f"{self.uri}: expected to read on, found: {error}. Try again.") from error
+            raise StorageError(f"{self.uri}: reading failed: {error}; try again") from error
         self.size += len(data)
         return data
 
 
 class Content:
-    """The decompressed content as tarfile wants it, `read`, `tell` and `seek`, but forwards only.
+    """The decompressed content of an archive, with the methods that tarfile needs. It can be read only forwards.
 
-    Reading raises one of `DAMAGE` or `Exceeded` where the content ends early, is damaged or expands too far, and
-    StorageError where the stream itself fails.
+    Reading raises one of `DAMAGE` if the content ends early or is damaged, `Exceeded` if it expands too far, and
+    StorageError if reading the stream fails.
 
     Args:
-        stream: the archive as stored.
-        uri: its address, whose suffix says how it is compressed.
-        max_expansion: how many times the stored size the content may have, above `FREE_BYTES`.
+        stream: the stored archive.
+        uri: its path or URI. The suffix says how it is compressed.
+        max_expansion: maximum ratio of the content to the stored size, beyond `FREE_BYTES`.
     """
 
     def __init__(self, stream: BinaryIO, uri: str, max_expansion: float) -> None:
@@ -68,11 +68,11 @@ class Content:
         self._chunk, self._taken = b"", 0
 
     def tell(self) -> int:
-        """Bytes passed so far."""
+        """Return the current position in bytes."""
         return self.position
 
     def read(self, size: int) -> bytes:
-        """`size` bytes, or fewer at the end of the content."""
+        """Return `size` bytes, or fewer at the end of the content."""
         parts = [self._take(size)]
         missing = size - len(parts[0])
         while missing > 0 and (part := self._take(missing)):
@@ -81,7 +81,7 @@ class Content:
         return b"".join(parts)
 
     def seek(self, position: int) -> None:
-        """Pass over everything before `position`."""
+        """Skip forwards to `position`."""
         if position < self.position:
             raise tarfile.ReadError("a header points backwards")
         while self.position < position:
@@ -90,7 +90,7 @@ class Content:
             self._pass(min(position - self.position, len(self._chunk) - self._taken))
 
     def content(self, member: tarfile.TarInfo) -> bytes | memoryview:
-        """The bytes of a regular member, not copied where they are in one chunk."""
+        """Return the content of a regular member, without a copy if it is in one chunk."""
         self.seek(member.offset_data)
         size = member.size
         if 0 < size <= len(self._chunk) - self._taken:
@@ -103,25 +103,25 @@ class Content:
         return read
 
     def expect_zeros(self) -> None:
-        """Read to the end, which verifies the checksums; only padding may follow the end mark."""
+        """Read to the end, which verifies checksums, and check that only zeros follow the archive's end marker."""
         while part := self._take(sys.maxsize):
             if part.strip(b"\0"):
-                raise tarfile.ReadError("there is more after the archive's end mark")
+                raise tarfile.ReadError("more data follow the archive's end marker")
 
     def verdict(self, error: Exception) -> Rejection:
-        """What `error` says about the archive: ended early, or no archive, or damaged, or beyond a limit."""
+        """Return the rejection for an error: the file ends early, is not an archive, is damaged or exceeds a limit."""
         if isinstance(error, Exceeded):
             return error.why
         at = f"after {self.position} bytes of content"
-        # Less than one header proves nothing to have been an archive, unless its compression breaks off.
+        # A file with less than one header is not known to be an archive, unless its compressed stream ends early.
         begun = self.position >= tarfile.BLOCKSIZE or isinstance(error, EOFError)
         if begun and not self.stored.is_empty and (self.at_end or isinstance(error, EOFError)):
-            return Rejection(Reason.ARCHIVE_TRUNCATED, f"expected the archive's end mark, found its end {at}")
+            return Rejection(Reason.ARCHIVE_TRUNCATED, f"expected the archive's end marker, found the end of file {at}")
         found = "an empty file" if self.stored.is_empty else f"{type(error).__name__}: {error}"
         return Rejection(Reason.ARCHIVE_UNREADABLE, f"expected a tar archive, found {at}: {found}")
 
     def _take(self, size: int) -> bytes:
-        """At most `size` bytes, at least one of them but at the end."""
+        """Return 1 to `size` bytes, or no bytes at the end."""
         if size <= 0 or not self._fill():
             return b""
         part = self._chunk[self._taken : self._taken + size]
@@ -133,7 +133,7 @@ class Content:
         self.position += size
 
     def _fill(self) -> bool:
-        """Have some content at hand; False at the end."""
+        """Make sure that the current chunk has unread bytes; return False at the end."""
         if self._taken == len(self._chunk):
             self._chunk, self._taken = next(self.chunks, b""), 0
             self.at_end = not self._chunk

@@ -1,4 +1,4 @@
-"""Documents in files of their own, as they were planned."""
+"""Read documents that are single files."""
 
 import os
 from dataclasses import replace
@@ -20,19 +20,23 @@ from genre_ray.storage.files import MISSING, StoredFile, gone
 
 
 def read_file(file: StoredFile, max_document_bytes: int = MAX_DOCUMENT_BYTES) -> RawDocument:
-    """The document in a file of its own, as it was planned; one that is larger than the limit is not read.
+    """Read a document from a file. A document that is larger than the limit is rejected without reading it.
+
+    Args:
+        file: the file as listed when the run was planned.
+        max_document_bytes: the limit.
 
     Raises:
-        InputError: the file is not the planned one.
-        NotFoundError: it is gone.
-        StorageError: the store fails just now, which says nothing about the document.
+        InputError: the file changed since then.
+        NotFoundError: it does not exist any more.
+        StorageError: reading failed, which says nothing about the document.
     """
     name = file.uri.rpartition("/")[2]
     return RawDocument(bounded(name), bounded_uri(file.uri), _payload(file, name, max_document_bytes))
 
 
 def refused_file(file: StoredFile, why: Rejection) -> RawDocument:
-    """The row of a single file that is not to be read."""
+    """Make the rejected row of a single file."""
     name = file.uri.rpartition("/")[2]
     return RawDocument(bounded(name), bounded_uri(file.uri), replace(why, recording_id=known_recording(name)))
 
@@ -47,30 +51,30 @@ def _payload(file: StoredFile, name: str, max_document_bytes: int) -> bytes | Re
         try:
             payload = stream.read(file.size)
         except OSError as error:
-            raise StorageError(f"{file.uri}: {error}; try again when its storage can be read") from None
+            raise StorageError(f"{file.uri}: {error}; try again when its storage is available") from None
     if not objects.is_remote(file.uri):
-        # It may have been written to while it was read; an object is checked with each range.
+        # A local file may have changed while it was read. The ranges of an S3 object are checked when they are read.
         objects.require_unchanged(file)
     return payload
 
 
 def open_planned(file: StoredFile) -> BinaryIO | str:
-    """A stream of a planned file; or why it cannot be read, where that is as it was when it was planned.
+    """Open a planned file, or return in words why it can never be read.
 
-    A pipe or a device is not opened: it would block for ever, or never end.
+    Pipes and devices are not opened, because reading them could block or never end.
 
     Raises:
-        InputError: the file is not the planned one.
-        NotFoundError: it is gone.
-        StorageError: it cannot be read just now.
+        InputError: the file changed since the run was planned.
+        NotFoundError: it does not exist any more.
+        StorageError: it cannot be read at the moment.
     """
     if not objects.is_remote(file.uri):
         if file.version == MISSING:
-            return "a link to nothing"
+            return "a broken link"
         if os.path.exists(file.uri) and not os.path.isfile(file.uri):
             if file.size:
                 objects.require_unchanged(file)
-            return "a file that is not a regular one"
+            return "a file that is not a regular file"
     try:
         return objects.open_stream(file.uri, file)
     except NotFoundError as error:

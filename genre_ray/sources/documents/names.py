@@ -1,37 +1,37 @@
-"""Identifiers as they stand in file names, tags and tables, always as text that any table can store."""
+"""Normalise ids and file names, so that every table can store them, and read recording ids from file names."""
 
 import re
 
 from genre_ray.outcomes import printable
 
 MAX_ID_CHARACTERS = 256
-"""A longer text is no id of anything: a file name on any common file system is shorter."""
+"""Maximum length of an id. File names on common file systems are shorter."""
 MAX_NAME_CHARACTERS = 4096
-"""A longer name of an archive's member cannot be extracted to a disk either."""
+"""Maximum length of an archive member's name. Common file systems do not allow longer paths."""
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _MBID = re.compile(_UUID, re.IGNORECASE)
-# No leading zeros, and few enough digits for an int32: otherwise two names would share one submission.
+# No leading zeros and at most nine digits (int32). Otherwise two names could stand for the same submission.
 _SUBMISSION = re.compile(rf"({_UUID})-(0|[1-9][0-9]{{0,8}})", re.IGNORECASE)
 
 
 def identifier(text: str) -> str:
-    """`text` without surrounding space and printable; a MusicBrainz id also in lower case."""
+    """Normalise an id: strip white space, escape characters that are not printable, and lower-case a MusicBrainz id."""
     text = printable(text.strip())
     return text.lower() if _MBID.fullmatch(text) else text
 
 
 def bounded(text: str, limit: int = MAX_NAME_CHARACTERS) -> str:
-    """`text` as it can be stored: printable, and cut to at most `limit` characters, the last one then an ellipsis."""
+    """Make a text printable, and cut it to `limit` characters with an ellipsis at the end."""
     stored = printable(text[: limit + 1])
     return stored if len(stored) <= limit else stored[: limit - 1] + "…"
 
 
 def identify(name: str) -> tuple[str, int]:
-    """The recording id and the submission that a document's file name stands for.
+    """Return the recording id and the submission number in a document's file name.
 
-    The stem `<uuid>-<n>` is submission n of a recording, as in the AcousticBrainz dumps. Any other stem is a
-    recording id as a whole, submission 0: `song-3` is not the third submission of `song`.
+    The stem `<uuid>-<n>` means submission n of a recording, as in the AcousticBrainz dumps. Any other stem is a
+    recording id with submission 0: `song-3` is not the third submission of `song`.
 
     >>> identify("lowlevel/54/54551AAD-4FCA-4BA4-9CE2-F6B2D9B5FCEB-2.json")
     ('54551aad-4fca-4ba4-9ce2-f6b2d9b5fceb', 2)

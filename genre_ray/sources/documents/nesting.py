@@ -1,4 +1,4 @@
-"""How deeply a JSON document is nested, decided from its bytes where these prove enough."""
+"""Check how deeply a JSON document is nested, from its bytes if possible."""
 
 from typing import Any
 
@@ -7,18 +7,24 @@ _CONTAINERS = frozenset({dict, list})
 
 
 def is_deeper(payload: bytes, value: Any, limit: int) -> bool:
-    """Whether `value`, the JSON parsed from `payload`, has more than `limit` levels of objects and lists.
+    """Whether a JSON value has more than `limit` levels of objects and lists.
 
-    The bytes answer for ordinary documents in a third of the time that walking the values takes.
+    For ordinary documents the bytes suffice to decide, in a third of the time that visiting the values takes.
+
+    Args:
+        payload: the bytes of the JSON text.
+        value: the value parsed from it.
+        limit: maximum number of levels.
     """
     return not _proven_shallow(payload, limit) and _levels(value, limit + 1) > limit
 
 
 def _proven_shallow(payload: bytes, limit: int) -> bool:
-    r"""Whether the brackets of valid JSON alone prove at most `limit` levels; False proves nothing.
+    r"""Whether the brackets of valid JSON prove that it has at most `limit` levels. False means undecided.
 
-    Strings without brackets leave pairs of quotes. A bracket inside a string has an odd number of quotes
-    before it, so that one of them outlives the removal of pairs; an escaped quote would break this count.
+    After removing all characters except brackets and quotes, a string without brackets is a pair of quotes and is
+    removed too. A bracket inside a string is preceded by an odd number of quotes, so a quote remains and the result is
+    False. Escaped quotes would break this counting, so a document with any is undecided.
     """
     if b'\\"' in payload:
         return False
@@ -26,13 +32,13 @@ def _proven_shallow(payload: bytes, limit: int) -> bool:
     for _ in range(limit // 2):
         if not skeleton:
             return True
-        # Lists of nothing, then objects of nothing: one pass takes away two levels at most.
+        # Remove empty lists, then empty objects. One pass removes at most two levels.
         skeleton = skeleton.replace(b"[]", b"").replace(b"{}", b"")
     return not skeleton
 
 
 def _levels(value: Any, enough: int) -> int:
-    """Levels of objects and lists in `value`, counted to `enough`; without recursion."""
+    """Count the levels of objects and lists in `value`, up to `enough`, without recursion."""
     level = [value] if type(value) in _CONTAINERS else []
     levels = 0
     while level and levels < enough:

@@ -1,7 +1,7 @@
-"""AcousticBrainz low-level documents: the JSON that Essentia's music extractor writes for one recording.
+"""Parse AcousticBrainz low-level documents: the JSON that Essentia's music extractor writes for a recording.
 
-`parse_document` never raises, whatever the bytes are, and returns only text that is valid UTF-8. Values are
-not looked at here: `genre_ray.features.essentia.flatten` does that.
+`parse_document` never raises an exception, whatever the bytes are, and returns only valid UTF-8 text. It does not check
+the numeric values. `genre_ray.features.essentia.flatten` does.
 """
 
 import json
@@ -18,13 +18,13 @@ from genre_ray.sources.documents.nesting import is_deeper
 
 MAX_LEVELS = 64
 MAX_ARTISTS = 100
-"""Artist ids that are kept of a document: the most credited recordings of MusicBrainz have some dozens."""
+"""Maximum number of artist ids that are kept per document. MusicBrainz recordings have some dozens at most."""
 MAX_EXTRACTOR_CHARACTERS = 256
 _ROOMS = ("lowlevel", "rhythm", "tonal")
 
 
 class DocumentVersion(StrEnum):
-    """The layouts of a document, named as the extractor names itself."""
+    """The versions of documents, with the names that the extractor writes."""
 
     MUSIC_1 = "music 1.0"
     MUSIC_2 = "music 2.0"
@@ -32,10 +32,13 @@ class DocumentVersion(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Whose a document is and what made it: one submission of one recording.
+    """The recording of a document, and the program that computed it. All values have a maximum length.
 
-    `extractor` reads "<extractor> / essentia <release> / <git sha>", or "unknown" where the document does not
-    say. All of it is bounded, however much a document states: rows are held by the thousand.
+    Attributes:
+        recording_id: MusicBrainz id of the recording, or another id from the file name.
+        submission: submission number of the document.
+        artist_ids, release_group_id: MusicBrainz ids from the document's tags.
+        extractor: "<extractor> / essentia <release> / <git sha>", or "unknown" if the document does not state it.
     """
 
     recording_id: str
@@ -47,7 +50,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Document(Provenance):
-    """A document and what it measured: `lowlevel`, `rhythm` and `tonal` are the parsed JSON objects, as found."""
+    """A parsed document: `lowlevel`, `rhythm` and `tonal` are its JSON objects, unchecked."""
 
     version: DocumentVersion
     lowlevel: dict[str, Any]
@@ -56,7 +59,15 @@ class Document(Provenance):
 
 
 def parse_document(name: str, payload: bytes) -> Document | Rejection:
-    """Read the document stored under `name`, whose last part gives the recording and the submission."""
+    """Parse a document.
+
+    Args:
+        name: file name, whose last part contains the recording id and the submission number.
+        payload: the content.
+
+    Returns:
+        The document, or why it is rejected.
+    """
     recording_id, _ = identify(name)
     content = _parse(payload, recording_id)
     if isinstance(content, Rejection):
@@ -85,7 +96,7 @@ def parse_document(name: str, payload: bytes) -> Document | Rejection:
 
 
 def provenance(name: str, metadata: dict[str, Any]) -> Provenance:
-    """What `name` and a document's `metadata` tell about it."""
+    """Read the provenance of a document from its file name and its `metadata`."""
     recording_id, submission = identify(name)
     tags = _object(metadata, "tags")
     return Provenance(
@@ -98,7 +109,7 @@ def provenance(name: str, metadata: dict[str, Any]) -> Provenance:
 
 
 def stated_version(metadata: dict[str, Any]) -> DocumentVersion | None:
-    """The version that a document's `metadata` names, if it is a known one."""
+    """Return the version that a document's `metadata` states, or None if it is unknown."""
     try:
         return DocumentVersion(str(_stated(metadata).get("extractor")))
     except ValueError:
@@ -121,17 +132,18 @@ def _parse(payload: bytes, recording_id: str) -> dict[str, Any] | Rejection:
 
 
 def _parse_leniently(payload: bytes, recording_id: str) -> Any:
-    """Parse what the strict parser refused, or say why not.
+    """Parse a document that the strict parser refused, or return why it is rejected.
 
-    NaN, Infinity and numbers beyond a double are accepted here: in an ignored field they do no harm, and in a
-    wanted one flattening names the column. So are a byte order mark and escapes of lone surrogates.
+    NaN, Infinity and numbers larger than a double are accepted here. They do no harm in a field that is not used, and
+    `flatten` reports them in the others. A byte order mark and escapes of lone surrogates are accepted too.
     """
     if not payload.strip():
-        return Rejection(Reason.EMPTY, f"expected a JSON object, found {len(payload)} bytes of nothing", recording_id)
+        return Rejection(
+            Reason.EMPTY, f"expected a JSON object, found {len(payload)} bytes of white space", recording_id
+        )
     try:
         text = payload.decode("utf-8-sig")
-        # Python refuses integers of thousands of digits; as floats they are infinite, which is what they
-        # amount to.
+        # Python refuses integers with thousands of digits. As floats they become infinite.
         return json.loads(text, parse_int=float)
     except UnicodeDecodeError as error:
         detail = f"expected UTF-8, found byte 0x{payload[error.start]:02x} at {error.start}: {error.reason}"
@@ -144,13 +156,13 @@ def _parse_leniently(payload: bytes, recording_id: str) -> Any:
 
 
 def _stated(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What the document says of its extractor; with high-level data it stands one level deeper."""
+    """The document's description of its extractor, which is one level deeper in documents with high-level data."""
     stated = _object(metadata, "version")
     return _object(stated, "lowlevel") or stated
 
 
 def _evident_version(rhythm: dict[str, Any], tonal: dict[str, Any]) -> DocumentVersion | None:
-    """The version that the shapes of the fields tell."""
+    """The version that follows from the shapes of the fields."""
     peak = rhythm.get("bpm_histogram_first_peak_bpm")
     if isinstance(peak, dict) or "key_key" in tonal:
         return DocumentVersion.MUSIC_1
@@ -164,7 +176,7 @@ def _extractor(stated: dict[str, Any]) -> str:
     return _described(*(text.strip()[:MAX_EXTRACTOR_CHARACTERS] if isinstance(text, str) else "" for text in texts))
 
 
-@lru_cache(maxsize=8)  # a catalog's documents are of a few extractors
+@lru_cache(maxsize=8)  # the documents of a catalog come from a few extractors
 def _described(*texts: str) -> str:
     extractor, release, sha = (identifier(text) or "unknown" for text in texts)
     if extractor == release == sha == "unknown":
@@ -173,13 +185,13 @@ def _described(*texts: str) -> str:
 
 
 def _ids(tags: dict[str, Any], tag: str) -> tuple[str, ...]:
-    """The ids under `tag`, which is a list of them or a single one; anything else in there is passed over."""
+    """The ids under `tag`, which is a list of ids or a single id. Other values are ignored."""
     found = tags.get(tag)
     ids: dict[str, None] = {}
     for text in found if isinstance(found, list) else [found]:
         if len(ids) == MAX_ARTISTS:
             break
-        # A text of megabytes is not made printable first.
+        # The length is checked first, so that a text of megabytes is not normalised.
         if isinstance(text, str) and len(text := text.strip()) <= MAX_ID_CHARACTERS:
             text = identifier(text)
             if 0 < len(text) <= MAX_ID_CHARACTERS:

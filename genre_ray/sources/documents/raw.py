@@ -1,4 +1,4 @@
-"""A document before it is parsed: its bytes, or the reason why it is refused unread."""
+"""A document before it is parsed: its bytes, or why it is rejected without reading it."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ MAX_DOCUMENT_BYTES = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class RawDocument:
-    """A document's bytes, or why there are none.
+    """The bytes of a document, or why it is rejected.
 
     Attributes:
-        name: of the file, or of the member of an archive.
-        uri: the file's address; `<archive>#<member>` for a member of an archive.
-        payload: the content. A view is of a chunk of the archive, which stays in memory as long as the view does.
+        name: name of the file or of the archive member.
+        uri: path or URI of the file; `<archive>#<member>` for a member of an archive.
+        payload: the content, or the rejection. A memoryview keeps a chunk of the archive in memory.
     """
 
     name: str
@@ -25,19 +25,19 @@ class RawDocument:
 
 
 def is_document(name: str) -> bool:
-    """Whether `name` is a document's, by its suffix."""
+    """Whether a file is a document, by the suffix of its name."""
     return name.lower().endswith(DOCUMENT_SUFFIX)
 
 
 def known_recording(name: str) -> str | None:
-    """The recording that a name stands for; None where it is not a document's, or no id."""
+    """Return the recording id in a file name, or None if it is not the name of a document or contains no valid id."""
     if not is_document(name) or refused_name(name):
         return None
     return identify(name)[0]
 
 
 def refused_name(name: str) -> Rejection | None:
-    """Why a name cannot stand for a recording; None where it can."""
+    """Return why a file name contains no valid recording id, or None if it does."""
     if len(name) <= MAX_ID_CHARACTERS and name.isprintable():
         return None
     if len(name) > MAX_NAME_CHARACTERS:
@@ -50,12 +50,12 @@ def refused_name(name: str) -> Rejection | None:
 
 
 def too_large(name: str, size: int, limit: int) -> Rejection | None:
-    """Why a document of `size` bytes is not read; None where it is at most `limit` bytes."""
+    """Return the rejection of a document that is larger than the limit, or None."""
     if size <= limit:
         return None
     return Rejection(Reason.TOO_LARGE, f"expected at most {limit} bytes, found {size}", known_recording(name))
 
 
 def bounded_uri(uri: str) -> str:
-    """An address as it can be stored, with room for the name of an archive and that of a member."""
+    """Make a URI printable, and cut it to the maximum length of an archive's path and a member's name together."""
     return bounded(uri, 2 * MAX_NAME_CHARACTERS)

@@ -1,7 +1,7 @@
-"""Documents as a source of rows: folders, single files and archives, listed once and read as streams.
+"""The source of documents: reads folders, single files and archives.
 
-Guarantees: everything found is a row, good or not, in an order that does not change; a read that starts at a later
-shard passes over what comes before without parsing it. An input that is gone or changed is an error, never a row.
+Guarantees: every document found becomes a row, valid or rejected, in a fixed order. Reading from a later shard skips
+earlier rows without parsing them. An input that was removed or changed raises an error and never becomes a row.
 """
 
 import logging
@@ -28,19 +28,19 @@ logger = logging.getLogger(__name__)
 
 FILES_PER_ITEM = 256
 READS_IN_FLIGHT = 16
-"""Files that a worker reads at once: a store answers each in some hundredths of a second, however small it is."""
+"""Number of files that a worker reads concurrently. A store takes some 10 ms per file, however small it is."""
 
 
 @dataclass(frozen=True)
 class DocumentSource:
-    """Documents below some inputs.
+    """The documents in some folders, archives and files.
 
     Attributes:
         inputs: folders, archives or documents, local or `s3://`.
-        limit: take only so many documents from each archive, and of all single files together.
-        max_document_bytes: a larger document is rejected unread.
-        max_members: an archive with more members ends there, with a row that says so.
-        max_expansion: so does one whose content is more than so many times its stored size.
+        limit: maximum number of documents per archive, and of all single files together.
+        max_document_bytes: larger documents are rejected without reading them.
+        max_members: maximum number of members per archive. More members give one rejected row.
+        max_expansion: maximum ratio of an archive's content to its stored size. More content gives one rejected row.
     """
 
     name = "read documents"
@@ -53,10 +53,10 @@ class DocumentSource:
     max_expansion: float = MAX_EXPANSION
 
     def list_inputs(self) -> Iterator[StoredFile]:
-        """The archives and documents, as they are found.
+        """Yield the archives and documents in any order.
 
         Raises:
-            InputError: an input has none.
+            InputError: an input contains none.
         """
         for uri in self.inputs:
             found, others = 0, Counter[str]()
@@ -70,10 +70,10 @@ class DocumentSource:
                 kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5)) or "nothing"
                 raise InputError(
                     f"{uri}: expected documents (.json) or archives of them (.tar, .tar.gz, .tar.bz2, .tar.zst), "
-                    f"found {kinds}; check the address"
+                    f"found {kinds}; check the path"
                 )
             if others:
-                logger.info("%s: passing over %d files that are no documents or archives", uri, others.total())
+                logger.info("%s: ignoring %d files that are neither documents nor archives", uri, others.total())
 
     def make_work_items(self, files: Iterable[StoredFile], rows_per_shard: int) -> Iterator[WorkItem]:
         """One work item an archive, and groups of single documents that grow with how many came before."""
@@ -100,9 +100,10 @@ class DocumentSource:
         *,
         singly: bool = False,
     ) -> Iterator[Chunk]:
-        """Yield up to 64 documents at a time; see `genre_ray.runs.stages.Source`.
+        """Yield up to 64 documents per chunk; see `genre_ray.runs.stages.Source`.
 
-        A document is as many bytes as its header in the archive or the plan says, and 0 where it is refused unread.
+        The size of a document is the one in the archive's header or in the plan; 0 if it is rejected without reading
+        it.
         """
         counter = ShardCounter(size)
         rows = self._rows(item, counter, first_shard, failed or {}, singly=singly)
@@ -117,7 +118,7 @@ class DocumentSource:
                     yield Chunk(shard, chunk.finish(), piece)
                 shard, piece = counter.shard, counter.piece
             chunk.add(document)
-            del document  # lets go of the archive's chunk
+            del document  # it refers to a chunk of the archive in memory
             if singly or chunk.num_rows == CHUNK_DOCUMENTS or chunk.num_bytes >= CHUNK_BYTES:
                 yield Chunk(shard, chunk.finish(), piece)
         _require_unchanged(item)
@@ -129,7 +130,7 @@ class DocumentSource:
     def _rows(
         self, item: WorkItem, counter: ShardCounter, first_shard: int, failed: Mapping[int, Rejection], *, singly: bool
     ) -> Iterator[RawDocument | None]:
-        """Every row of the item, None before the first shard; while a row is given, `counter` is at its shard."""
+        """Yield every row of the item, or None before the first shard. `counter` is at the shard of the current row."""
         if item.kind != "archive":
             yield from self._files(item, counter, first_shard, failed, singly=singly)
             return
@@ -137,7 +138,7 @@ class DocumentSource:
         walk = self._members(archive, lambda row_bytes: counter.add(row_bytes) >= first_shard)
         for position in count():
             if position in failed:
-                # What follows cannot be read without it. Earlier shards are complete, so the row belongs to this one.
+                # The rest of the archive cannot be read without this row, so the item ends here.
                 counter.shard = max(counter.add(0), first_shard)
                 yield about_archive(archive.uri, failed[position])
                 return
@@ -192,28 +193,27 @@ def _group(number: int, files: Sequence[StoredFile]) -> WorkItem:
 
 
 def shorter_than_planned(item: WorkItem, first_shard: int) -> InputError:
-    """The error for an item that ends before the shard that reading is to go on with."""
+    """Make the error for an item that ends before the shard where reading should continue."""
     return InputError(
-        f"{item.files[0].uri}: it ends before shard {first_shard}, although earlier runs read further: it is shorter "
-        "than it was, or its storage gave only a part. Restore it, then --resume; or start a new run with another "
-        "--output"
+        f"{item.files[0].uri}: this input ends before shard {first_shard}, but it was longer when the run started. "
+        "Restore it and run again with --resume, or start a new run with another --output"
     )
 
 
 def _require_unchanged(item: WorkItem) -> None:
-    """Check an archive again after it was read; single files are checked one by one, as they are read."""
+    """Check that an archive did not change while it was read. Single files are checked when they are read."""
     if item.kind == "archive" and item.files[0].version != MISSING:
         objects.require_unchanged(item.files[0])
 
 
 def refuse_output_among(inputs: Sequence[str], output: str) -> None:
-    """Refuse an output below an input: a later listing would take the run's own files for documents.
+    """Check that the output is not inside an input, where a resume would list the run's own files as inputs.
 
     Raises:
-        ConfigurationError: names the input.
+        ConfigurationError: the output is inside an input.
     """
     for uri in inputs:
         if f"{objects.absolute(output)}/".startswith(f"{objects.absolute(uri).rstrip('/')}/"):
             raise ConfigurationError(
-                f"expected an output outside of the inputs, found {output} inside of {uri}; choose another --output"
+                f"the output {output} is inside the input {uri}; choose an --output outside of the inputs"
             )

@@ -1,4 +1,4 @@
-"""Documents as Arrow tables: those that could be read, and the rejected rows."""
+"""Build Arrow tables of documents and of rejected rows."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from genre_ray.sources.documents.names import identify
 from genre_ray.sources.documents.raw import RawDocument
 
 CHUNK_DOCUMENTS, CHUNK_BYTES = 64, 2**24
-"""A chunk ends with the document that reaches one of them: a few are held at once, read ahead."""
+"""A chunk ends when it reaches either limit. Several chunks are in memory at a time, because they are prefetched."""
 
 DOCUMENTS = pa.schema(
     [
@@ -20,14 +20,14 @@ DOCUMENTS = pa.schema(
         ("payload", pa.large_binary()),
     ]
 )
-"""The columns of documents as they are stored: `name` is a file's, `payload` its bytes."""
+"""The schema of documents before they are parsed: `name` is the file name, `payload` the content."""
 
 
 class DocumentsBuilder:
-    """Makes tables of documents, and of rejected rows, one document after another.
+    """Builds tables of documents and rejected rows, document by document.
 
-    A payload is copied as it is added. The chunk of an archive that it is a view of is then free for the next one,
-    which is decompressed into memory that the processor's cache still holds.
+    Contents are copied when they are added. This releases the archive's chunk that they refer to, and the next chunk is
+    decompressed into the same memory, which is still in the CPU's cache.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class DocumentsBuilder:
         self._begin()
 
     def _begin(self) -> None:
-        # As much as the last table took: a buffer that grows is copied.
+        # The size of the last table, because growing a buffer copies it.
         self._buffer = pa.allocate_buffer(self._capacity, resizable=True)
         self._content = memoryview(self._buffer).cast("B")
         self._offsets = [0]
@@ -45,16 +45,16 @@ class DocumentsBuilder:
 
     @property
     def num_rows(self) -> int:
-        """Documents and rejected rows since the last table."""
+        """Number of documents and rejected rows since the last table."""
         return len(self._names) + len(self._rejected)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of their payloads."""
+        """Number of bytes of the documents since the last table."""
         return self._offsets[-1]
 
     def add(self, document: RawDocument) -> None:
-        """Add a row."""
+        """Add a document or a rejected row."""
         payload = document.payload
         if isinstance(payload, Rejection):
             self._rejected.append((document.uri, payload))
@@ -69,7 +69,7 @@ class DocumentsBuilder:
         self._uris.append(document.uri)
 
     def finish(self) -> Outcome:
-        """Return what was added, the documents with the columns of `DOCUMENTS`, and begin anew."""
+        """Return the documents (schema `DOCUMENTS`) and rejected rows that were added, and start a new table."""
         content = [None, pa.py_buffer(np.array(self._offsets, np.int64)), self._buffer.slice(0, self.num_bytes)]
         columns = [
             pa.array(self._names, pa.string()),
@@ -91,7 +91,7 @@ class DocumentsBuilder:
 
 
 def documents_outcome(rows: Iterable[RawDocument]) -> Outcome:
-    """The table of the documents that could be read, with the columns of `DOCUMENTS`, and the rejected rows."""
+    """Build the table of documents (schema `DOCUMENTS`) and the table of rejected rows."""
     builder = DocumentsBuilder()
     for row in rows:
         builder.add(row)

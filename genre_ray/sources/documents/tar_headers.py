@@ -1,7 +1,7 @@
-"""The headers of a tar, read forwards: as `tarfile` does it, in a fraction of its time where a header is a plain one.
+"""Read the headers of a tar archive forwards, like `tarfile`, but faster for plain headers.
 
-Guarantees: a plain header gives the name, the type and the size that `tarfile` gives. `tarfile` reads all others, its
-errors included, but never more at once than it reads in time: several of its steps take the square of a header's size.
+Guarantees: a plain header gives the same name, type and size as with `tarfile`. All other headers are read by `tarfile`
+itself, with a limit on their size, because several of its steps take quadratic time.
 """
 
 import re
@@ -12,15 +12,15 @@ from string import digits
 from typing import Any, Self
 
 MAX_HEADER_BYTES = 2**20
-"""Of all headers of a member: names, attributes and maps of sparse files are a few kilobytes."""
+"""Maximum size of all headers of a member. Names, attributes and maps of sparse files usually have a few kilobytes."""
 MAX_DIGITS = 255
-"""Digits in a row; a file name has no more. `tarfile` looks for numbers again from each digit of a run on."""
+"""Maximum number of consecutive digits, for which `tarfile` takes quadratic time. File names have no more."""
 MAX_GLOBAL_KEYWORDS = 100
-"""Keywords that hold for all members; `tarfile` goes through all of them for each member."""
+"""Maximum number of global keywords, all of which `tarfile` processes for every member."""
 
 _NUMBER, _LONG_NUMBER = rb"(?:[0-7]{7}\0|[0-7]{6} \0)", rb"[0-7]{11}[\0 ]"
 _CHECKSUM = slice(148, 156)
-# A regular file as POSIX and GNU write it: all numbers in octal digits, no prefix to the name.
+# The header of a regular file as POSIX and GNU tar write it: all numbers in octal digits, and no name prefix.
 _PLAIN = re.compile(
     rb"(?s)(?P<name>.{100})"
     + 3 * _NUMBER
@@ -29,22 +29,22 @@ _PLAIN = re.compile(
     + rb"(?P<checksum>[0-7]{6})(?:\0 | \0)0.{100}ustar(?:\x0000|  \0).{64}"
     + rb"(?:%b|\0{8}){2}\0.{166}" % _NUMBER
 )
-# Digits are alike, and so is all else.
+# Maps all digits to 0 and all other characters to a point.
 _DIGITS_ALIKE = bytes(ord("0") if chr(byte) in digits else ord(".") for byte in range(256))
 _TOO_MANY_DIGITS = (MAX_DIGITS + 1) * b"0"
 
 
 def members(content: Any) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar that are not directories; raises for a missing end mark, as `tarfile` does not.
+    """Yield the members of a tar archive that are not directories. Raise an error if the end marker is missing.
 
     Args:
-        content: of the tar, with `read`, `tell` and `seek`, which goes forwards only. Who takes the members may read
-            each one's content from it.
+        content: content of the archive, with `read`, `tell` and a `seek` that only goes forwards. The caller may read
+            the content of each member from it before taking the next member.
     """
     ends: list[tarfile.HeaderError] = []
 
     class Noted(_Header):
-        """A header that remembers why there was none."""
+        """A header class that records the errors of `fromtarfile`."""
 
         @classmethod
         def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
@@ -60,7 +60,7 @@ def members(content: Any) -> Iterator[tarfile.TarInfo]:
         headers.left = MAX_HEADER_BYTES
         if len(archive.pax_headers) > MAX_GLOBAL_KEYWORDS:
             raise tarfile.ReadError(f"{len(archive.pax_headers)} keywords are stated for all members")
-        # It would keep every header of a million, only for looking members up by name.
+        # `tarfile` would keep all headers in memory, to look up members by name.
         archive.members.clear()  # type: ignore[attr-defined]
         if member.size < 0:
             raise tarfile.ReadError(f"a header states a size of {member.size}")
@@ -71,17 +71,17 @@ def members(content: Any) -> Iterator[tarfile.TarInfo]:
 
 
 class _Bounded:
-    """What `tarfile` reads headers from; it refuses those that it cannot read in time.
+    """The content from which `tarfile` reads headers, with a limit on the size of headers.
 
     Attributes:
-        left: bytes that may still be read, for one member.
+        left: number of bytes that may still be read for the current member.
     """
 
     def __init__(self, content: Any) -> None:
         self.tell, self.seek, self._read, self.left = content.tell, content.seek, content.read, MAX_HEADER_BYTES
 
     def read(self, size: int) -> bytes:
-        """`size` bytes, or fewer at the end of the content."""
+        """Return `size` bytes, or fewer at the end of the content."""
         self.left -= size
         if self.left < 0:
             raise tarfile.ReadError(f"the headers of a member are larger than {MAX_HEADER_BYTES} bytes")
@@ -92,11 +92,11 @@ class _Bounded:
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is only looked at in full where it is no plain one."""
+    """A header that parses plain headers quickly, and uses `tarfile` for all others."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        # Of ASCII, the sum of a header's bytes is less than Adler's modulus, and so is half of its checksum.
+        # For ASCII, the sum of a header's bytes is less than Adler's modulus, so the lower half is that sum plus 1.
         plain = _PLAIN.fullmatch(buf) if buf.isascii() else None
         if plain is None:
             return super().frombuf(buf, encoding, errors)

@@ -24,6 +24,7 @@ def test_places_are_those_of_the_names():
 def test_a_table_without_mel_bands_is_refused():
     columns = [column for column in FEATURE_COLUMNS if column != "lowlevel.melbands.var.7"]
     with pytest.raises(
-        InputError, match=r"360 columns of lowlevel.melbands, found 2668 .*lowlevel.melbands.var.7; use"
+        InputError,
+        match=r"360 columns of lowlevel.melbands, but 1 of them are missing, e.g. lowlevel.melbands.var.7; use",
     ):
         melband_places(columns)

@@ -179,7 +179,7 @@ def test_a_planned_file_that_is_gone_is_an_error(tmp_path):
     path.write_bytes(b"{}")
     file = stored(path)
     path.unlink()
-    with pytest.raises(NotFoundError, match=r"song.json: this input was listed .* --resume"):
+    with pytest.raises(NotFoundError, match=r"song.json: this input existed .* --resume"):
         read_file(file)
 
 

@@ -319,4 +319,4 @@ def test_a_pipe_among_the_inputs_is_a_row_and_does_not_block(tmp_path, name):
     (row,) = rejected.to_pylist()
     assert accepted.num_rows == 0
     assert row["reason"] == (Reason.UNREADABLE if name == "song.json" else Reason.ARCHIVE_UNREADABLE)
-    assert "a file that is not a regular one" in row["detail"]
+    assert "a file that is not a regular file" in row["detail"]

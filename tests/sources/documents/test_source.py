@@ -110,7 +110,7 @@ def test_shards_are_the_same_wherever_a_read_begins(catalog, rows, shard_bytes, 
         assert shards.count(shard) <= rows
         assert sum(lengths) <= shard_bytes or len([length for length in lengths if length]) == 1
     if first > shards[-1]:
-        with pytest.raises(InputError, match=rf"it ends before shard {first}.*shorter than"):
+        with pytest.raises(InputError, match=rf"this input ends before shard {first}, but it was longer"):
             list(source.read(item, size, first, singly=singly))
         return
     chunks = list(source.read(item, size, first, singly=singly))
@@ -179,7 +179,7 @@ def test_an_input_that_is_gone_is_an_error(tmp_path, write, first_shard):
     """An archive that was moved away once counted as read to its end, and a folder that was not mounted as rejected."""
     source, item = source_of(write(tmp_path / "in"))
     os.rename(tmp_path / "in", tmp_path / "moved")
-    with pytest.raises(NotFoundError, match="was listed when the run was planned and cannot be found"):
+    with pytest.raises(NotFoundError, match="existed when the run was planned and does not exist now"):
         list(source.read(item, ShardSize(5), first_shard))
     os.rename(tmp_path / "moved", tmp_path / "in")
     assert list(source.read(item, ShardSize(5), first_shard))
@@ -189,7 +189,7 @@ def test_an_object_that_is_gone_is_an_error(s3):
     for write, folder in ((write_files, f"{s3}/files"), (write_archive, f"{s3}/archive")):
         source, item = source_of(write(folder))
         objects.delete_files([item.files[0].uri])
-        with pytest.raises(NotFoundError, match="was listed when the run was planned and cannot be found"):
+        with pytest.raises(NotFoundError, match="existed when the run was planned and does not exist now"):
             list(source.read(item, ShardSize(5)))
 
 

@@ -1,1 +1,1 @@
-"""A compiled scanner of AcousticBrainz documents, which leaves all that it is not sure of to the parser."""
+"""A compiled scanner of AcousticBrainz documents. It leaves documents that it is not certain about to the parser."""

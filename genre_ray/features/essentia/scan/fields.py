@@ -1,7 +1,7 @@
-"""The fields of a document as a table that the compiled scanner walks, and the way from its slots to the columns.
+"""The tables that control the compiled scanner: the fields of a document, and the slot of each feature column.
 
-The scanner does not know a document's version before the end: the fields of both have slots of their own, and
-the version chooses among them afterwards.
+The scanner writes each value to a *slot*. It knows the version of a document only at the end, so fields of each version
+have their own slots. A *layout* then says which slot each column is copied from.
 """
 
 import inspect
@@ -26,10 +26,10 @@ from genre_ray.features.essentia.scan import lanes, numbers, scanner, unread
 from genre_ray.sources.documents.parse import DocumentVersion
 
 COMMON, OLDER, NEWER = range(3)
-"""Whose a field is: of both versions, of "music 1.0", of "music 2.0"."""
+"""The group of a field: in both versions, only in "music 1.0", only in "music 2.0"."""
 
-# Numba keeps compiled code on disk by the content of one file and the types of what is passed in. Three more files
-# are compiled into it; their content becomes part of a type here, the name of a field without use.
+# Numba caches compiled code by the content of one file and the types of the arguments. Three more files are compiled
+# into that code, so a hash of their content becomes part of a type: the name of an unused field.
 _COMPILED_IN = zlib.crc32("".join(map(inspect.getsource, (lanes, numbers, unread))).encode())
 
 _FIELD = np.dtype(
@@ -47,14 +47,14 @@ _FIELD = np.dtype(
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A field with values: its path in the document, and the names of its slots, which stand in a row."""
+    """A field with values: its path in the document, and the names of its slots, which are consecutive."""
 
     path: tuple[str, ...]
     kind: int
     slots: tuple[str, ...] = ()
     group: int = COMMON
     spellings: tuple[tuple[str, str], ...] = ()
-    """For a category: what may stand there, and the slot that it sets."""
+    """For a category: each allowed string and the slot that it sets to 1."""
 
 
 def _leaves() -> Iterator[_Leaf]:
@@ -93,12 +93,12 @@ def _spelt(category: Category, path: tuple[str, ...], slot: str, group: int) -> 
 _LEAVES = tuple(_leaves())
 _SLOTS = {name: slot for slot, name in enumerate(name for leaf in _LEAVES for name in leaf.slots)}
 ZERO, ABSENT = len(_SLOTS), len(_SLOTS) + 1
-"""Slots that hold 0 and NaN."""
+"""The slots that contain the constants 0 and NaN."""
 SLOTS = len(_SLOTS) + 2
 
 
 def _table() -> npt.NDArray[np.void]:
-    """One record for the root, each key on the way to a leaf, each leaf and each spelling; brothers stand together."""
+    """Build the records of the root, the inner keys, the leaves and the spellings; siblings are consecutive."""
     leaves = {leaf.path: leaf for leaf in _LEAVES}
     spellings = {(*leaf.path, spelt): slot for leaf in _LEAVES for spelt, slot in leaf.spellings}
     children: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
@@ -129,7 +129,7 @@ def _table() -> npt.NDArray[np.void]:
 
 
 def _set_key(row: np.void, key: str) -> None:
-    """The key and its closing quote as words to compare, and which of their bits count."""
+    """Store a key with its closing quote as 64-bit words, and the mask of the bits to compare."""
     spelt = key.encode() + b'"'
     row["key_bytes"], row["words"] = len(spelt), -(-len(spelt) // 8)
     padded, mask = (text.ljust(8 * scanner.KEY_WORDS, b"\0") for text in (spelt, b"\xff" * len(spelt)))
@@ -137,14 +137,18 @@ def _set_key(row: np.void, key: str) -> None:
 
 
 FIELDS = _table()
-"""What the scanner looks for; row `scanner.ROOT` is the document itself."""
+"""The fields that the scanner looks for. Row `scanner.ROOT` is the document itself."""
 
 
 def first_guess() -> npt.NDArray[np.int64]:
-    """Which field is expected after each one, and, in a second half, as the first in each one: in order of the table.
+    """Return the initial guesses of which field follows which, in the order of the table.
 
-    The scanner puts down here what it found, so that documents that keep their keys in one order, whichever,
-    are read with one comparison a key. A wrong guess costs time only.
+    The first half contains the field expected after each field, the second half the first field expected inside each
+    object. The scanner updates the guesses with the order that it finds. So documents with the same order of keys need
+    one comparison per key. A wrong guess only costs time.
+
+    Returns:
+        (2 · fields,) positions in `FIELDS`.
     """
     firsts = FIELDS["first"]
     following = np.arange(1, len(FIELDS) + 1)
@@ -164,10 +168,10 @@ def _slot(column: str, version: DocumentVersion) -> int:
 
 
 VERSIONS = tuple(DocumentVersion)
-"""The version of each layout; a document of layout n has all fields of the groups `COMMON` and n + 1."""
+"""The version of each layout. A document of layout n has all fields of the groups `COMMON` and n + 1."""
 
 LAYOUTS = np.array([[_slot(column, version) for column in FEATURE_COLUMNS] for version in VERSIONS])
-"""(layouts, columns) the slot of each of `FEATURE_COLUMNS`."""
+"""The slot of each of `FEATURE_COLUMNS`, (layouts, columns)."""
 
 LEAVES_OF_GROUP = np.bincount([leaf.group for leaf in _LEAVES])
-"""How many fields with values each group has."""
+"""Number of fields with values in each group."""

@@ -1,7 +1,7 @@
-"""Bytes at addresses, one, eight or thirty-two at a time: what the compiled scanner is made of.
+"""Primitives of the compiled scanner: read 1, 8 or 32 bytes at an address, and classify them.
 
-Nothing here looks where an address leads. The scanner stays within a buffer that ends in zeros, and these
-are of no class that is searched for.
+They do not check addresses. The scanner reads from a buffer that ends in zero bytes, which belong to no class that is
+searched for, so searches stop there.
 """
 
 from collections.abc import Callable
@@ -17,19 +17,19 @@ QUOTE, BACKSLASH, COMMA, COLON, MINUS, PLUS, DOT, ZERO, SPACE = (ord(char) for c
 BEGIN_OBJECT, END_OBJECT, BEGIN_LIST, END_LIST = (ord(char) for char in "{}[]")
 SMALL_E, LOWER_CASE = ord("e"), 0x20
 
-# Called by compiled code only: what Python would need to call them is left out.
+# Only compiled code calls these functions, so the wrappers for calls from Python are left out.
 compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 inlined = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 
 
 def _load(builder: Any, at: Any, wanted: ir.Type) -> Any:
-    """The bytes from address `at` on as one value of the type `wanted`, whatever their alignment."""
+    """Load a value of the type `wanted` from address `at`, with any alignment."""
     return builder.load(builder.inttoptr(at, wanted.as_pointer()), align=1, typ=wanted)
 
 
 @intrinsic
 def byte_at(typing: Any, at: Any) -> Any:
-    """The byte at an address."""
+    """Return the byte at an address."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.zext(_load(builder, args[0], ir.IntType(8)), ir.IntType(64))
@@ -39,7 +39,7 @@ def byte_at(typing: Any, at: Any) -> Any:
 
 @intrinsic
 def word_at(typing: Any, at: Any) -> Any:
-    """The eight bytes from an address on as a little-endian uint64."""
+    """Return the eight bytes from an address on as a little-endian uint64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return _load(builder, args[0], ir.IntType(64))
@@ -61,7 +61,7 @@ def put(typing: Any, at: Any, number: Any) -> Any:
 
 @intrinsic
 def copy(typing: Any, to: Any, at: Any, count: Any) -> Any:
-    """Copy so many bytes from address `at` on to address `to`."""
+    """Copy `count` bytes from address `at` to address `to`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
@@ -73,7 +73,7 @@ def copy(typing: Any, to: Any, at: Any, count: Any) -> Any:
 
 
 def _lanes_where(belong: Callable[[Any, Any], Any]) -> Any:
-    """What tells which of the `LANES` bytes from an address on belong to a class, all compared at once: bit by bit."""
+    """Make a function that returns, as a bit mask, which of the `LANES` bytes from an address on belong to a class."""
 
     @intrinsic
     def where(typing: Any, at: Any) -> Any:
@@ -95,7 +95,7 @@ def _are_digits(builder: Any, lanes: Any) -> Any:
 
 
 def _are_of_numbers(builder: Any, lanes: Any) -> Any:
-    """Digits, signs, points and exponents; a slash is between them, and found out later."""
+    """Characters of numbers: digits, signs, point and exponent. The slash is included and rejected later."""
     within = builder.icmp_unsigned("<=", builder.sub(lanes, _each(MINUS)), _each(ord("9") - MINUS))
     small_e = builder.icmp_unsigned("==", builder.or_(lanes, _each(LOWER_CASE)), _each(SMALL_E))
     return builder.or_(builder.or_(within, small_e), builder.icmp_unsigned("==", lanes, _each(PLUS)))
@@ -107,8 +107,8 @@ def _are_space(builder: Any, lanes: Any) -> Any:
 
 
 def _are_plain(builder: Any, lanes: Any) -> Any:
-    """Printable ASCII but for the quote and the backslash: what stands in a string as itself."""
-    control = builder.icmp_signed("<", lanes, _each(SPACE))  # signed: so are bytes from 0x80 on
+    """Printable ASCII except the quote and the backslash: characters that need no escape in a string."""
+    control = builder.icmp_signed("<", lanes, _each(SPACE))  # as signed numbers, bytes from 0x80 on are negative
     quote, escape = (builder.icmp_unsigned("==", lanes, _each(byte)) for byte in (QUOTE, BACKSLASH))
     return builder.not_(builder.or_(control, builder.or_(quote, escape)))
 
@@ -120,7 +120,7 @@ digits_at, numbers_at, space_at, plain_at = (
 
 @intrinsic
 def run(typing: Any, lanes: Any) -> Any:
-    """How many lanes from the first on are set."""
+    """Return how many lanes are set before the first that is not."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(builder.not_(args[0]), ir.Constant(ir.IntType(1), 0))
@@ -130,7 +130,7 @@ def run(typing: Any, lanes: Any) -> Any:
 
 @intrinsic
 def bits(typing: Any, number: Any) -> Any:
-    """The 64 bits of a double."""
+    """Return the 64 bits of a double as an integer."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(64))
@@ -140,7 +140,7 @@ def bits(typing: Any, number: Any) -> Any:
 
 @inlined
 def after_space(at: int) -> int:
-    """The first address from `at` on whose byte is no space of JSON."""
+    """Return the first address from `at` on whose byte is not JSON white space."""
     if byte_at(at) > SPACE:
         return at
     if byte_at(at) == SPACE and byte_at(at + 1) > SPACE:

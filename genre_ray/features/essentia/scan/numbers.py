@@ -1,4 +1,4 @@
-"""Numbers as JSON spells them, read to the float32 that is nearest to the nearest double, or not at all."""
+"""Parse JSON numbers to float32, with the same rounding as Python's `float` followed by a cast, or return UNSURE."""
 
 from typing import Any
 
@@ -27,25 +27,25 @@ from genre_ray.features.essentia.scan.lanes import (
 
 UNSURE = -1
 
-# Powers of ten up to 10^22 are doubles, the others the nearest ones.
+# Powers of ten up to 10^22 are exact as doubles. Larger ones are rounded.
 _LAST_POWER, _EXACT_POWER = 80, 22
 _POWERS = np.array([float(f"1e{power}") for power in range(_LAST_POWER + 1)])
 _NO_EXPONENT = 10**6
 _EXACT_MANTISSA = 2**53
 _INT_POWERS = np.array([10**power for power in range(19)])
-# The largest number that has room in an int64 for so many more digits.
+# The largest number to which this many digits can be appended in an int64.
 _ROOM = np.array([(2**63 - 1) // 10**digits - 1 for digits in range(19)], np.int64)
-# The 29 bits of a double that a float32 has no room for, half of them, and how far from it rounding is certain.
+# The 29 bits of a double that a float32 drops, half of their range, and the distance from it where rounding is certain.
 _DROPPED, _HALF, _CERTAIN = 2**29 - 1, 2**28, 16
 _LEAST_NORMAL = float(np.finfo(np.float32).smallest_normal) * 1.001
 _TOO_LARGE = float(np.finfo(np.float32).max) * (1 + 2.0**-25)
-# The third and the fourth of lanes.
+# The bits of the third and the fourth lane.
 _PAIR = np.uint64(0b1100)
 
 
 @inlined
 def _eight_digits(word: Any) -> Any:
-    """Eight digits, the first in the lowest byte: neighbours are joined to pairs, fours, and one number."""
+    """Convert eight ASCII digits, the first in the lowest byte, by joining pairs, then fours, then eights."""
     word = (word & np.uint64(0x0F0F0F0F0F0F0F0F)) * np.uint64(10 * 2**8 + 1) >> np.uint64(8)
     word = (word & np.uint64(0x00FF00FF00FF00FF)) * np.uint64(100 * 2**16 + 1) >> np.uint64(16)
     word = (word & np.uint64(0x0000FFFF0000FFFF)) * np.uint64(10000 * 2**32 + 1) >> np.uint64(32)
@@ -54,7 +54,7 @@ def _eight_digits(word: Any) -> Any:
 
 @inlined
 def _integer(end: int, digits: int) -> int:
-    """The number that the 1 to 16 digits before `end` spell. Bytes before them are shifted out and back as zeros."""
+    """Convert the 1 to 16 digits before `end`. Bytes before the digits are shifted out and replaced by zeros."""
     low = np.uint64(8 * (8 - min(digits, 8)))
     high = np.uint64(4 * (16 - max(digits, 8)))
     first, last = word_at(end - 16) >> high >> high << high << high, word_at(end - 8) >> low << low
@@ -63,9 +63,9 @@ def _integer(end: int, digits: int) -> int:
 
 @inlined
 def _appended(mantissa: int, end: int, digits: int) -> int:
-    """`mantissa` with the 1 to 31 digits before `end` behind its own; UNSURE where that is beyond an int64."""
+    """Append the 1 to 31 digits before `end` to `mantissa`; UNSURE if the result does not fit in an int64."""
     if digits > 16:
-        # The first of them are zeros more often than not.
+        # The first of so many digits are usually zeros.
         if mantissa > _ROOM[15]:
             return UNSURE
         mantissa = mantissa * _INT_POWERS[digits - 16] + _integer(end - 16, digits - 16)
@@ -77,7 +77,7 @@ def _appended(mantissa: int, end: int, digits: int) -> int:
 
 @compiled
 def _exponent(at: int, end: int) -> int:
-    """The exponent from its letter at `at` up to `end`; far beyond any double where there is none."""
+    """Parse the exponent from its letter at `at` up to `end`; `_NO_EXPONENT` if it is malformed."""
     sign = byte_at(at + 1)
     first = at + 2 if sign in (MINUS, PLUS) else at + 1
     digits = run(digits_at(first))
@@ -89,14 +89,14 @@ def _exponent(at: int, end: int) -> int:
 
 @inlined
 def _spelling(at: Any) -> tuple[Any, ...]:
-    """Where the number at `at` ends, UNSURE unless it is spelt as JSON has it, and what it consists of.
+    """Find the parts of the number at `at`.
 
     Returns:
-        The end, whether there is a minus, the place after the whole digits, how many there are and how many after
-        the point, and the exponent.
+        The address after the number (UNSURE if it is not a JSON number), whether there is a minus, the address after
+        the digits before the point, their number, the number of digits after the point, and the exponent.
     """
-    # The end is found apart from the parts, so that what comes next need not wait for these; and there is no
-    # branch where documents differ, since a wrong guess costs more than the arithmetic.
+    # The end is computed independently of the parts, so that the next number can start early. There are no branches
+    # where documents differ, because a mispredicted branch costs more than the arithmetic.
     length = run(numbers_at(at))
     end = at + length
     are_digits = digits_at(at)
@@ -113,7 +113,7 @@ def _spelling(at: Any) -> tuple[Any, ...]:
         wrong |= places == 0
         at += 1 + places
         are_digits >>= np.uint64(1 + places)
-    # Nearly always nothing follows, or a letter, a sign and two digits.
+    # Nearly always the number ends here, or an e, a sign and two digits follow.
     tail = word_at(at)
     letter = np.int64(tail) & 0xFF | LOWER_CASE
     sign = COMMA - (np.int64(tail >> np.uint64(8)) & 0xFF)  # the comma is between plus and minus
@@ -128,11 +128,11 @@ def _spelling(at: Any) -> tuple[Any, ...]:
 
 @inlined
 def _scaled(mantissa: int, scale: int) -> float:
-    """`mantissa` × 10^`scale` as a double that has the right float32, or UNSURE.
+    """Return `mantissa` × 10^`scale` as a double that rounds to the correct float32, or UNSURE.
 
-    Where both fit, one division or multiplication of exact doubles is the nearest double (Clinger 1990). Elsewhere
-    the result is off by less than `_CERTAIN` units in the last place, which cannot matter unless it lies as near to
-    where the rounding to a float32 changes.
+    If both factors are exact doubles, one division or multiplication gives the nearest double (Clinger 1990). Otherwise
+    the error is less than `_CERTAIN` units in the last place. It can change the float32 only if the result is that
+    close to a rounding boundary of float32, and then it is UNSURE.
     """
     if scale < -_LAST_POWER or scale > _LAST_POWER:
         return UNSURE
@@ -149,7 +149,7 @@ def _scaled(mantissa: int, scale: int) -> float:
 
 @inlined
 def read_number(at: Any) -> tuple[float, int]:
-    """(the number at `at`, the place after it), which is UNSURE unless its float32 is certain."""
+    """Return the number at `at` and the address after it, which is UNSURE unless the float32 is certain."""
     end, negative, point, whole, places, exponent = _spelling(at)
     if end < 0:
         return 0.0, UNSURE
@@ -160,7 +160,7 @@ def read_number(at: Any) -> tuple[float, int]:
     if places and mantissa >= 0:
         mantissa = _appended(mantissa, point + 1 + places, places)
     elif negative and mantissa == 0:
-        return 0.0, UNSURE  # an integer, -0, of which parsers think differently
+        return 0.0, UNSURE  # the integer -0, which parsers read differently
     if mantissa < 0:
         return 0.0, UNSURE
     number = _scaled(mantissa, exponent - places)
@@ -169,13 +169,13 @@ def read_number(at: Any) -> tuple[float, int]:
 
 @inlined
 def after_number(at: Any) -> int:
-    """The place after the number at `at`, whatever its value."""
+    """Return the address after the number at `at`, whatever its value."""
     return _spelling(at)[0]
 
 
 @compiled
 def read_numbers(at: int, slots: int, count: int) -> int:
-    """Read exactly `count` numbers with commas between them to the address `slots`; gives the place after them."""
+    """Read exactly `count` numbers separated by commas, store them at `slots`, and return the address after them."""
     while True:
         number, at = read_number(at)
         if at < 0:

@@ -1,12 +1,12 @@
-"""A compiled scanner: from the bytes of a document that is in order to its numbers, without a Python object between.
+"""A compiled scanner that reads the numbers of a document from its bytes, without creating Python objects.
 
-It is sure or it is not. Sure means that the bytes are JSON, that every field that it counts was there once and well
-formed, and that each number is the float32 that `flatten.flatten` would give, to the bit. Whatever else it meets,
-be it damage or only unusual (an escape in a key, a number of forty digits), makes it unsure, and the plain way decides.
+The scanner is either sure or unsure about a document. Sure means: the bytes are valid JSON, every field occurs exactly
+once and is well formed, and each number is exactly the float32 that `flatten.flatten` returns. Anything else, damaged
+or merely unusual (an escape in a key, a number of forty digits), makes the scanner unsure. Then the parser decides.
 
-Places in the text are addresses, for which the compiler counts no references. Reading never leaves the text: it is a
-copy between zeros, which end every search, and no step reads further than a margin from a byte that was looked at.
-The interpreter is left to other threads for all documents of a call.
+Positions in the text are addresses, because Numba counts references to arrays. The scanner never reads outside its
+buffer: the text is copied between zero bytes, which end every search, and no step reads more than `MARGIN` bytes beyond
+a checked byte. The scanner releases the GIL for all documents of a call.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ from genre_ray.features.essentia.scan.unread import after_key, after_value
 
 MARGIN = 64
 
-# What a field holds; genre_ray.features.essentia.scan.fields makes the tables.
+# The kinds of fields. genre_ray.features.essentia.scan.fields builds the tables.
 OBJECT, NUMBER, ROW, MATRIX, CATEGORY, METADATA = range(6)
 ROOT = 0
 UNKNOWN = -1
@@ -46,12 +46,12 @@ KEY_WORDS = 5
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]
-Fields = Any  # records, whose fields the compiler reads as attributes
+Fields = Any  # NumPy records; Numba reads their fields as attributes
 
 
 @compiled
 def _row(at: int, slots: int, count: int) -> int:
-    """Read a list of exactly `count` numbers to the address `slots`; gives the place after it."""
+    """Read a list of exactly `count` numbers, store them at `slots`, and return the address after the list."""
     if byte_at(at) != BEGIN_LIST:
         return UNSURE
     at = read_numbers(after_space(at + 1), slots, count)
@@ -63,7 +63,7 @@ def _row(at: int, slots: int, count: int) -> int:
 
 @compiled
 def _matrix(at: int, slots: int, count: int) -> int:
-    """Read a list of `count` lists of `count` numbers to the address `slots`; gives the place after it."""
+    """Read a list of `count` lists of `count` numbers, store them at `slots`, and return the address after it."""
     before = BEGIN_LIST
     for row in range(count):
         if byte_at(at) != before:
@@ -86,7 +86,7 @@ def _is_key(at: int, field: Any) -> bool:
 
 @inlined
 def _find(at: int, fields: Fields, parent: int, expected: int) -> int:
-    """The field of `parent` whose key stands at `at`, first looked for where it stood in the last document."""
+    """Return the field of `parent` with the key at `at`. It tries `expected`, from earlier documents, first."""
     if _is_key(at, fields[expected]):
         return expected
     for field in range(fields[parent].first, fields[parent].end):
@@ -97,7 +97,7 @@ def _find(at: int, fields: Fields, parent: int, expected: int) -> int:
 
 @inlined
 def _category(at: int, slots: int, fields: Fields, field: int) -> int:
-    """Read one of the spellings of a category into its one-hot slots; gives the place after it."""
+    """Read the string of a category into its one-hot slots, and return the address after it."""
     if byte_at(at) != QUOTE:
         return UNSURE
     found = _find(at + 1, fields, field, fields[field].first)
@@ -113,7 +113,11 @@ def _category(at: int, slots: int, fields: Fields, field: int) -> int:
 def _scan_document(
     begin: int, end_of_text: int, fields: Fields, follows: Places, slots: int, counts: Places
 ) -> tuple[int, int]:
-    """Read the document at `begin` into `slots`; tell where its metadata are, and count its fields of each group."""
+    """Read the document at `begin` into `slots`, and count its fields of each group in `counts`.
+
+    Returns:
+        Start and end of its metadata object relative to `begin`; UNSURE if the document is not certain.
+    """
     unsure = (UNSURE, UNSURE)
     seen = np.zeros(len(fields), np.bool_)
     counts[:] = 0
@@ -187,25 +191,26 @@ def _scan(
     values: Values,
     vectors: Values,
 ) -> Places:
-    """Read documents into rows of `vectors`; tell the layout of each, and where its metadata are.
+    """Read documents into the rows of `vectors`.
 
     Args:
-        texts: (documents,) the addresses of their bytes.
-        lengths: (documents,) how many each has.
-        copied: zeros, as many as the longest document's bytes and a `MARGIN` on either side; what each is copied to.
+        texts: addresses of the documents, (documents,).
+        lengths: their numbers of bytes, (documents,).
+        copied: a buffer of zero bytes to copy documents to, with the length of the longest document and a `MARGIN` on
+            either side.
         fields: `genre_ray.features.essentia.scan.fields.FIELDS`.
-        layouts: (layouts, columns) the slot of each column; layout n has the fields of the groups 0 and n + 1.
-        leaves: (groups,) how many fields with values each group has.
-        follows: `genre_ray.features.essentia.scan.fields.first_guess()`, which is changed.
-        values: float32, one for each slot, with the constants among them set.
-        vectors: float32 (documents, columns); the row of a document that the scanner is not sure of stays as it is.
+        layouts: the slot of each column, (layouts, columns). Layout n has the fields of the groups 0 and n + 1.
+        leaves: number of fields with values in each group, (groups,).
+        follows: `genre_ray.features.essentia.scan.fields.first_guess()`; updated.
+        values: float32, one per slot, with the constant slots set.
+        vectors: float32 (documents, columns). Rows of documents that the scanner is unsure about are not changed.
 
     Returns:
-        (documents, 3): the layout, the first place of the metadata's object and the one after it; the layout is UNSURE
-        where the scanner is.
+        (documents, 3): the layout, and the start and end of the metadata object. The layout is UNSURE if the scanner is
+        unsure about the document.
     """
     found = np.full((len(texts), 3), UNSURE, np.int64)
-    # Of arguments only: the compiler frees what it made after its last use, which an address is not.
+    # Only addresses of arguments: Numba frees its own arrays after their last use, and an address does not count.
     zeros: Any = np.int64(copied.ctypes.data)
     begin: Any = zeros + MARGIN
     slots: Any = np.int64(values.ctypes.data)
@@ -220,7 +225,7 @@ def _scan(
         layout = UNSURE
         for other in range(len(layouts)):
             if counts[other + 1] == leaves[other + 1]:
-                # Both at once is nothing that the extractor writes.
+                # The extractor never writes the fields of both versions.
                 layout = other if layout == UNSURE else UNSURE - 1
         if layout >= 0:
             found[document] = (layout, first, after)
@@ -230,10 +235,10 @@ def _scan(
 
 
 def _kept(function: Callable[..., Any]) -> Any:
-    """`function` compiled, and kept on disk for other processes where there is a place to write."""
+    """Compile `function`, and cache the code on disk for other processes if a cache folder is writable."""
     try:
         return njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written to
+    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
         return njit(nogil=True, error_model="numpy")(function)
 
 

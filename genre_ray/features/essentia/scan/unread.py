@@ -1,4 +1,4 @@
-"""JSON that is passed over by the compiled scanner: proven to be well formed, with nothing made of it."""
+"""Skip JSON values that the compiled scanner does not need, and check that they are valid JSON."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from genre_ray.features.essentia.scan.lanes import (
 )
 from genre_ray.features.essentia.scan.numbers import UNSURE, after_number
 
-# Objects and lists within each other in a part that is passed over; with those around it below the limit of
+# Maximum nesting in a skipped value. Together with the objects around it, it stays below the limit of
 # genre_ray.sources.documents.parse.
 _MAX_OPEN = 60
 
@@ -35,9 +35,9 @@ _WORDS = tuple(
 
 @compiled
 def after_string(at: int, checked_later: bool) -> int:
-    """The place after the string that goes on at `at`.
+    """Return the address after a string, given an address inside it.
 
-    Only where it is checked later, by a whole parser, may it hold escapes and other characters than ASCII.
+    Escapes and characters outside ASCII are allowed only if a full parser checks the string later.
     """
     while True:
         count = run(plain_at(at))
@@ -58,7 +58,7 @@ def after_string(at: int, checked_later: bool) -> int:
 
 @inlined
 def after_key(at: int, checked_later: bool) -> int:
-    """The place of the value whose key's opening quote is at `at`."""
+    """Return the address of the value that belongs to the key whose opening quote is at `at`."""
     if byte_at(at) != QUOTE:
         return UNSURE
     at = after_string(at + 1, checked_later)
@@ -70,7 +70,7 @@ def after_key(at: int, checked_later: bool) -> int:
 
 @inlined
 def after_word(at: int) -> int:
-    """The place after the `true`, `false` or `null` at `at`."""
+    """Return the address after the `true`, `false` or `null` at `at`."""
     for word, mask, length in _WORDS:
         if word_at(at) & mask == word:
             return at + length
@@ -79,7 +79,7 @@ def after_word(at: int) -> int:
 
 @compiled
 def after_value(at: int, checked_later: bool) -> int:
-    """The place after the value at `at`, of any kind, which is proven to be JSON."""
+    """Return the address after the value at `at`, of any kind; UNSURE if it is not valid JSON."""
     is_object = np.zeros(_MAX_OPEN + 1, np.bool_)
     level = 0
     while True:
