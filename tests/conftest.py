@@ -470,7 +470,7 @@ def write_run() -> Callable[..., Any]:
         from genre_ray.runs.identity import make_identity
         from genre_ray.runs.inventory import Inventory
         from genre_ray.runs.ledger import Ledger, ShardSummary
-        from genre_ray.runs.plan import WorkItem, settle_plans
+        from genre_ray.runs.plan import WorkItem, load_or_extend_plans
         from genre_ray.storage import tables
         from genre_ray.storage.schemas import REJECTED, list_of
 
@@ -485,7 +485,7 @@ def write_run() -> Callable[..., Any]:
         schema = pa.schema([("recording_id", pa.string()), ("features", list_of(pa.float32()))])
         ledger = Ledger.claim(output, "data", schema, make_identity("job", {}), resume=True)
         work_items = [WorkItem(name, "table", (), rows_of[name], is_counted=True) for name in items]
-        settle_plans(output, Inventory(()), lambda *_: work_items, rows_per_shard)
+        load_or_extend_plans(output, Inventory(()), lambda *_: work_items, rows_per_shard)
         summaries = []
         for name, shards in items.items():
             for index, shard in enumerate(shards):

@@ -7,14 +7,15 @@ plain or compressed as their suffix says.
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genre_ray.errors import InputError
 from genre_ray.sources.documents.compression import DAMAGE
 from genre_ray.storage import objects
 from genre_ray.truth.lines import refuse
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 NO_PARENT = 0
 
@@ -95,7 +96,7 @@ def _titles(where: str, stated: str, titles: dict[int, str]) -> tuple[str, ...]:
     return tuple(sorted({titles[genre] for genre in ids}))
 
 
-def _read_tracks(uri: str) -> pd.DataFrame:
+def _read_tracks(uri: str) -> "DataFrame":
     """All columns as text, a track's own under the names that a flat extract gives them; tracks as index."""
     rows = _read(uri, dtype=str, keep_default_na=False, index_col=0)
     if rows.index.name != "track_id":
@@ -106,14 +107,17 @@ def _read_tracks(uri: str) -> pd.DataFrame:
     return rows
 
 
-def _require(uri: str, rows: pd.DataFrame, columns: Sequence[str]) -> None:
+def _require(uri: str, rows: "DataFrame", columns: Sequence[str]) -> None:
     missing = [column for column in columns if column not in rows]
     if missing:
         found = ", ".join(map(str, rows.columns[:8]))
         raise InputError(f"{uri}: expected the columns {', '.join(columns)}, found {found}; give FMA's own file")
 
 
-def _read(uri: str, **settings: Any) -> pd.DataFrame:
+def _read(uri: str, **settings: Any) -> "DataFrame":
+    # Here, not above: it takes a second to import, and every job that reads annotations imports this module.
+    import pandas as pd
+
     suffix = uri.lower().rpartition(".")[2]
     compression = {"bz2": "bz2", "gz": "gzip", "zst": "zstd"}.get(suffix)
     with objects.open_stream(uri) as stream:
