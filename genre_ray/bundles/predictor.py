@@ -60,8 +60,8 @@ def build(bundle: Bundle) -> Model:
         model.load_state_dict({name: torch.from_numpy(array) for name, array in bundle.tensors.items()})
     except RuntimeError as error:
         raise InputError(
-            f"{bundle.uri}: expected the weights of {model.system.name}, found others: {' '.join(str(error).split())}; "
-            "restore the bundle"
+            f"{bundle.uri}: the weights do not fit the network of the system {model.system.name}: "
+            f"{' '.join(str(error).split())}; restore the bundle"
         ) from None
     return model
 

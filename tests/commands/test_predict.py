@@ -51,7 +51,7 @@ def test_a_finished_run_is_joined_and_another_is_refused(run, joined, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
     code, log = run(*argv, "--resume")
     assert code == 0
-    assert "nothing to do" in log
+    assert "is already complete" in log
     code, log = run(*argv, "--target", "folder", "--resume")
     assert code == 4, log
     assert "settings.target" in log
@@ -75,8 +75,8 @@ def test_a_target_that_the_bundle_lacks_is_refused(run, joined, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "expected either --inputs .* or --features"),
-        ({"inputs": ["a"], "features": "f"}, "expected either --inputs .* or --features"),
+        ({}, "give exactly one of --inputs .* and --features"),
+        ({"inputs": ["a"], "features": "f"}, "give exactly one of --inputs .* and --features"),
         ({"features": "f", "mapping": "m"}, "--mapping needs --target"),
     ],
 )

@@ -35,7 +35,7 @@ def test_submitted_again_it_does_nothing(demo, submit_job):
     done = submit_job(*PIPELINE, *demo.arguments, working_dir=demo.working_dir)
 
     assert done.driver_exit_code == 0, done.log
-    assert done.log.count("nothing to do, run ") == done.log.count(" INFO step ") == 10
+    assert done.log.count("is already complete") == done.log.count(" INFO step ") == 10
     assert last_lines(done)[0].endswith(f"{demo.output}/report/report.html")
     assert state(demo.output) == before
 
@@ -58,6 +58,6 @@ def test_a_configuration_that_is_not_there_ends_with_2(demo, submit_job):
 
     assert (done.driver_exit_code, done.status) == (2, "FAILED"), done.log
     error, end = last_lines(done)
-    assert "jobs/configs/demp.yaml: expected a readable YAML file" in error
+    assert "jobs/configs/demp.yaml: cannot read this file" in error
     assert end.endswith(" INFO exit code 2")
     assert "Traceback" not in done.log

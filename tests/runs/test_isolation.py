@@ -72,9 +72,9 @@ def fail():
 
 
 DEADLY = {
-    segfault: (Reason.CRASHED, "was ended by SIGSEGV"),
+    segfault: (Reason.CRASHED, "was killed by SIGSEGV"),
     hang: (Reason.TIMED_OUT, "took more than 1 s"),
-    leave: (Reason.CRASHED, "ended with exit code 3"),
+    leave: (Reason.CRASHED, "crashed (exit code 3)"),
     allocate: (Reason.OUT_OF_MEMORY, "MiB of memory, more than"),
     refuse_memory: (Reason.OUT_OF_MEMORY, "ran out of memory"),
 }

@@ -179,7 +179,7 @@ def test_a_relative_address_is_of_the_drivers_folder(tmp_path, monkeypatch):
 def test_a_damaged_plan_is_named(tmp_path, content):
     uri = objects.join(str(tmp_path), "_run", "plan-0000.jsonl.gz")
     objects.write_bytes(uri, content)
-    with pytest.raises(StorageError, match=f"{uri}: expected a stored plan, found: .*; restore it"):
+    with pytest.raises(StorageError, match=f"{uri}: this plan is damaged .*; restore the file"):
         settle(str(tmp_path), files("a"), make_work_items, 7)
 
 
