@@ -79,7 +79,7 @@ def test_a_run_file_that_names_a_recording_is_named(output, caplog):
     assert run(output, recordings=["a/0/2"]) == 0
     assert "run.tsv" not in caplog.text
     assert run(output, recordings=["a/0/1"]) == 0
-    assert f"{output}/run.tsv names some of them" in caplog.text
+    assert f"{output}/run.tsv still contains some of the recordings" in caplog.text
 
 
 def test_parts_of_older_versions_go_when_they_are_older_than_the_retention(output):
@@ -93,7 +93,7 @@ def test_parts_of_older_versions_go_when_they_are_older_than_the_retention(outpu
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"\n \n", "expected an id in each line, found none"), (b"\xff\n", "expected ids in UTF-8, found")],
+    [(b"\n \n", "no recording ids found"), (b"\xff\n", "cannot read this file as UTF-8 text")],
 )
 def test_a_file_without_ids_is_refused(output, tmp_path, content, message):
     (tmp_path / "ids.txt").write_bytes(content)
@@ -102,8 +102,8 @@ def test_a_file_without_ids_is_refused(output, tmp_path, content, message):
 
 
 def test_nothing_to_erase_and_nowhere_to_look_are_refused(output, tmp_path):
-    with pytest.raises(ConfigurationError, match="expected --recordings or --recordings-file"):
+    with pytest.raises(ConfigurationError, match="give the recordings to erase by --recordings or --recordings-file"):
         run(output)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="expected a table or an output with tables, found none"):
+    with pytest.raises(InputError, match="no table found there"):
         run(tmp_path / "empty", recordings=["a"])
