@@ -47,7 +47,7 @@ def test_a_heartbeat_outlives_a_cluster_that_does_not_answer(monkeypatch, caplog
     monkeypatch.setattr(resources.ray, "cluster_resources", lambda: 1 / 0)
     with heartbeat(lambda: "1 GPU"):
         until(lambda: len(caplog.records) >= 2)
-    assert "asking what the cluster has failed" in caplog.text
+    assert "querying the cluster's resources failed" in caplog.text
 
 
 @pytest.mark.parametrize(
