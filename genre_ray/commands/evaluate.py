@@ -124,7 +124,9 @@ def run(configuration: EvaluateConfiguration) -> int:
     identity = make_identity("evaluate", configuration.identity(), sources=sources, **names)
     output = Output(configuration.output, identity, configuration.resume)
     report = Document(configuration.output, "report.json")
+    page = objects.join(output.uri, "report.html")
     if output.is_complete(report):
+        logger.info("the report: %s", page)
         return 0
     identifiers = configuration.read_identifiers()
     results = [_evaluate(evaluation, configuration, identifiers) for evaluation in configuration.wanted()]
@@ -135,7 +137,6 @@ def run(configuration: EvaluateConfiguration) -> int:
         "evaluations": [result.as_dict() for result in results],
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    page = objects.join(output.uri, "report.html")
     output.claim(report)
     objects.write_bytes(page, render(results, configuration.title, __version__).encode())
     output.complete(report, lambda: objects.put_if_absent(report.uri, text.encode()))
