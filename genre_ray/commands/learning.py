@@ -196,7 +196,7 @@ def learn(
     learnt = with_inner(examples.per_recording(), inner)
     output.complete(document, lambda: write_bundle(output.uri, manifest, to_tensors(model), learnt, card(manifest)))
     reached = ", ".join(f"{taxonomy} {found.roc_auc or 0:.4f}" for taxonomy, found in metrics.items())
-    logger.info("%s: bundle written, validation ROC AUC: %s", configuration.output, reached)
+    logger.info("%s: wrote the bundle; validation ROC AUC: %s", configuration.output, reached)
     return 0
 
 

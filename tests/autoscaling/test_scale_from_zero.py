@@ -85,11 +85,11 @@ def test_an_ingest_of_sixty_archives_brings_all_three_cpu_nodes(ingested):
 def test_a_training_brings_the_gpu_node(trained):
     """Its GPU is a number to Ray alone, so PyTorch computes on the CPU, and the log says so.
 
-    The passes over all rows, before and after it, reserve CPUs and bring a node of the other kind.
+    The passes over all rows, before and after it, reserve CPUs, for which a node of the other kind may come.
     """
     assert trained.code == 0, trained.log
     assert max(gpu for _, gpu in trained.nodes) == 1
-    assert max(cpu for cpu, _ in trained.nodes) == 1
+    assert max(cpu for cpu, _ in trained.nodes) <= 1
     assert "no CUDA" in trained.log
     assert "wrote the bundle" in trained.log
 
