@@ -38,7 +38,8 @@ from genre_ray.storage import objects, tables
 from genre_ray.systems.description import AUDIO, ModelDescription
 from genre_ray.systems.system import System, Task
 from genre_ray.training.examples import Examples
-from genre_ray.training.join import Split, make_examples
+from genre_ray.training.finding import Split
+from genre_ray.training.join import make_examples
 from genre_ray.training.learner import Training
 from genre_ray.training.loop import Fitted, fit
 from genre_ray.training.reading import FeaturesTable

@@ -14,62 +14,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 from scipy import sparse
 
-from genre_ray.config import Settings
 from genre_ray.errors import InputError
 from genre_ray.labels.space import LabelSpace
-from genre_ray.labels.splits import PARTS, GroupBy, hash_position, labels_with_enough, parts_at
+from genre_ray.labels.splits import PARTS, labels_with_enough, parts_at
 from genre_ray.runs.tasks import Result, start
-from genre_ray.storage import tables
 from genre_ray.training.examples import Annotations, Coverage, Examples
+from genre_ray.training.finding import Found, Split, find_rows
 from genre_ray.training.passes import PASS_ROWS
 from genre_ray.training.reading import ABSENT, FeaturesTable, Parts
-from genre_ray.training.truths import BY_HASH, KnownRecordings, TruthIndex, null_if_empty, unite
+from genre_ray.training.soft_targets import read_soft_targets
+from genre_ray.training.truths import BY_HASH, KnownRecordings, TruthIndex, unite
 from genre_ray.truth.identifiers import Identifiers
 
 logger = logging.getLogger(__name__)
-
-COLUMNS = ("recording_id", "submission", "artist_ids", "release_group_id", "extractor")
-
-
-class Split(Settings):
-    """How recordings are split into parts, and which labels are used."""
-
-    seed: int = Field(0, ge=0, description="seed of the hash that assigns groups to parts")
-    group_by: GroupBy = Field(
-        "release_group", description="keep the recordings of a release_group or of an artist in one part"
-    )
-    fractions: tuple[float, float, float] = Field((0.8, 0.1, 0.1), description="shares of train, validation and test")
-    least_train: int = Field(20, ge=1, description="minimum number of training recordings per label")
-    least_other: int = Field(10, ge=1, description="minimum number of recordings per label in validation, and in test")
-
-    @field_validator("fractions")
-    @classmethod
-    def _sum_to_one(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
-        if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-            raise ValueError("expected three shares of at least 0 that sum to 1")
-        return fractions
-
-
-@dataclass(frozen=True)
-class Found:
-    """Rows of a features table whose recording a ground truth knows.
-
-    Attributes:
-        rows: int64 (rows,) positions in the table.
-        recordings: int32 (rows,) places in the known recordings.
-        submissions: int32 (rows,)
-        positions: uint64 (taxonomies, rows), where the hash puts the row's group; 0 for a taxonomy with parts.
-        extractors: (rows,) dictionary of strings.
-    """
-
-    rows: NDArray[np.int64]
-    recordings: NDArray[np.int32]
-    submissions: NDArray[np.int32]
-    positions: NDArray[np.uint64]
-    extractors: pa.Array
 
 
 def make_examples(
@@ -111,7 +70,9 @@ def make_examples(
         parts = Parts(table.uri, table.version)
         found.append(
             [
-                start(_find, parts.uris[group], parts.starts[group.start : group.stop + 1], known, split, identifiers)
+                start(
+                    find_rows, parts.uris[group], parts.starts[group.start : group.stop + 1], known, split, identifiers
+                )
                 for group in parts.groups(PASS_ROWS)
             ]
         )
@@ -134,64 +95,9 @@ def make_examples(
     return replace(examples, held=held)
 
 
-def _find(
-    uris: Sequence[str], starts: NDArray[np.int64], known: KnownRecordings, split: Split, identifiers: Identifiers
-) -> Found:
-    """The known recordings' rows of parts that begin at `starts`."""
-    rows, kept = [], []
-    for uri, first in zip(uris, starts.tolist(), strict=False):
-        with tables.open_part(uri) as file:
-            # Any writer's strings, e.g. string views, become plain ones.
-            table = file.read(columns=list(COLUMNS), use_threads=False)
-        names = identifiers.column(table["recording_id"].combine_chunks().cast(pa.string()))
-        place = pc.index_in(names, value_set=known.ids)
-        there = pc.is_valid(place)
-        rows.append(np.flatnonzero(there.to_numpy(zero_copy_only=False)) + first)
-        table = table.set_column(0, "recording_id", names).append_column("place", place)
-        kept.append(table.filter(there))
-    table = pa.concat_tables(kept)
-    places = table["place"].combine_chunks().to_numpy().astype(np.int32)
-    return Found(
-        np.concatenate(rows),
-        places,
-        table["submission"].combine_chunks().to_numpy().astype(np.int32),
-        _positions(table, places, known, split),
-        pc.dictionary_encode(pc.fill_null(table["extractor"].cast(pa.string()), "unknown")).combine_chunks(),
-    )
-
-
-def _positions(table: pa.Table, places: NDArray[np.int32], known: KnownRecordings, split: Split) -> NDArray[np.uint64]:
-    """Where the hash puts the group of each row, for each taxonomy; see `Found`."""
-    names, artists, groups = (
-        table[name].combine_chunks() for name in ("recording_id", "artist_ids", "release_group_id")
-    )
-    artist = null_if_empty(_first(artists))
-    own = null_if_empty(groups.cast(pa.string()))
-    positions = np.zeros((len(known.by_hash), len(table)), dtype=np.uint64)
-    for row, stated, by_hash in zip(positions, known.release_group_ids, known.by_hash, strict=True):
-        if by_hash:
-            # The table's release group goes before the truth's, so that all taxonomies agree on it.
-            group = pc.coalesce(own, stated.take(pa.array(places)))
-            wanted = (artist, group) if split.group_by == "artist" else (group, artist)
-            encoded = pc.coalesce(*wanted, names).dictionary_encode()
-            hashes = np.fromiter(
-                (hash_position(group, split.seed) for group in encoded.dictionary.to_pylist()), dtype=np.uint64
-            )
-            row[:] = hashes[encoded.indices.to_numpy()]
-    return positions
-
-
-def _first(lists: pa.Array) -> pa.Array:
-    """The first string of each list, null for one without."""
-    starts = lists.offsets.to_numpy()[:-1]
-    filled = pc.fill_null(pc.greater(pc.list_value_length(lists), 0), False)
-    places = pa.array(starts, mask=~filled.to_numpy(zero_copy_only=False))
-    return lists.values.cast(pa.string()).take(places)
-
-
 @dataclass(frozen=True)
 class _Plan:
-    """What examples are made of; `tasks` counts the results of `_find` for each table."""
+    """What examples are made of; `tasks` counts the results of `find_rows` for each table."""
 
     uris: tuple[str, ...]
     split: Split
@@ -224,7 +130,7 @@ class _Taxonomy:
 
 
 def _put_together(plan: _Plan, known: KnownRecordings, *results: Any) -> Examples:
-    """The examples from what was found in the tables; `results` are those of `_find`, then the taxonomies' indexes."""
+    """Make examples of what was found: `results` are those of `find_rows`, then the indexes of the taxonomies."""
     pieces, indexes = iter(results[: sum(plan.tasks)]), results[sum(plan.tasks) :]
     each_table = [_concatenate(list(islice(pieces, count))) for count in plan.tasks]
     rows, found = _side_by_side(each_table)
@@ -260,7 +166,7 @@ def _put_together(plan: _Plan, known: KnownRecordings, *results: Any) -> Example
         weights=(1 / np.bincount(inverse))[inverse].astype(np.float32),
         taxonomies=annotations,
         masked=plan.masked,
-        soft={task: _soft_targets(*table, ids) for task, table in plan.soft.items()},
+        soft={task: read_soft_targets(*table, ids) for task, table in plan.soft.items()},
         extractors=_count(found.extractors.take(pa.array(kept[latest[inverse] == PARTS.index("train")]))),
         moved=moved,
     )
@@ -314,27 +220,6 @@ def _first_submissions(found: Found) -> tuple[NDArray[np.int32], NDArray[np.int6
     order = np.lexsort((found.rows, found.submissions, found.recordings))
     recordings, first = np.unique(found.recordings[order], return_index=True)
     return recordings, found.rows[order[first]]
-
-
-def _soft_targets(uri: str, version: int, ids: pa.Array) -> NDArray[np.float32]:
-    """(recordings, values) of a table of soft targets; NaN for a recording that it lacks.
-
-    Raises:
-        InputError: the table has other columns, or a recording's values are no distribution.
-    """
-    table = tables.open_table(uri, version)
-    if missing := {"recording_id", "values"} - {*tables.schema_of(table).names}:
-        raise InputError(f"{uri}: expected the columns recording_id and values, found no {', '.join(sorted(missing))}")
-    batches = list(tables.read_batches(uri, ["recording_id", "values"], version=version))
-    rows = pa.Table.from_batches(batches)
-    values = tables.vectors(rows["values"])
-    if not (np.isfinite(values).all() and (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-3)):
-        raise InputError(f"{uri}: expected values of at least 0 that sum to 1 for each recording, found others")
-    place = pc.index_in(ids, value_set=rows["recording_id"].combine_chunks().cast(pa.string()))
-    there = pc.is_valid(place).to_numpy(zero_copy_only=False)
-    targets = np.full((len(ids), values.shape[1]), np.nan, dtype=np.float32)
-    targets[there] = values[place.drop_null().to_numpy()]
-    return targets
 
 
 def _alone(

@@ -6,7 +6,7 @@ import pytest
 from genre_ray.features.scaling import fit_scaling
 from genre_ray.models.preparation import Standardise
 from genre_ray.systems.system import find_system
-from genre_ray.training.join import Split
+from genre_ray.training.finding import Split
 from genre_ray.training.learner import Training
 from genre_ray.training.reading import load_rows
 from genre_ray.training.targets import make_outputs

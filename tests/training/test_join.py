@@ -14,7 +14,7 @@ from genre_ray.labels.splits import PARTS, hash_position, parts_at
 from genre_ray.models.outputs import UNKNOWN
 from genre_ray.storage import tables
 from genre_ray.storage.schemas import FEATURES
-from genre_ray.training.join import Split
+from genre_ray.training.finding import Split
 from genre_ray.truth.ground_truth import GroundTruth
 from genre_ray.truth.identifiers import Identifiers
 from tests.training.joining import make_examples
